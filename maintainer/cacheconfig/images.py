@@ -6,7 +6,7 @@ from contextlib import suppress
 import msgspec
 
 from maintainer.cacheconfig.keys import DIGEST_FORM, Digest, is_digest
-from maintainer.cacheconfig.oci import MANIFEST_TYPES
+from maintainer.cacheconfig.oci import MANIFEST_TYPES, is_of_manifest
 
 _INDEXES = frozenset(one for one in MANIFEST_TYPES if "index" in one or "list" in one)
 IMAGE_TYPES = MANIFEST_TYPES - _INDEXES
@@ -43,13 +43,22 @@ def digests_in(content: bytes) -> set[Digest]:
 
 
 def children_of(content: bytes, *, images: bool = False) -> list[Digest]:
-    """Return the indexes that an index lists; or its images, which list nothing further."""
+    """Return the indexes that an index lists; or its images, which list nothing further.
+
+    What has no media type may be an index. Blobs, which the index of a cache lists, are neither.
+    """
     listed = _read_image(content).manifests or []
-    return [
-        Digest(one.digest)
-        for one in listed
-        if is_digest(one.digest) and (one.media_type in IMAGE_TYPES) == images
-    ]
+    wanted = _is_image if images else _may_be_index
+    return [Digest(one.digest) for one in listed if is_digest(one.digest) and wanted(one)]
+
+
+def _is_image(one: _Listed) -> bool:
+    return one.media_type in IMAGE_TYPES
+
+
+def _may_be_index(one: _Listed) -> bool:
+    may_be = is_of_manifest(one.media_type) or not one.media_type
+    return may_be and not _is_image(one)
 
 
 def config_of(content: bytes) -> Digest | None:

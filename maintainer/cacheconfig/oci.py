@@ -31,6 +31,8 @@ MANIFEST_TYPES = frozenset(
     }
 )
 
+_OF_MANIFESTS = ("manifest", "index")
+"""What the media types of manifests contain, also of those that are not known here."""
 _DIFF_ID = "containerd.io/uncompressed"
 _CREATED_AT = "buildkit/createdat"
 
@@ -89,6 +91,11 @@ class CacheManifest:
                 yield Digest(digest), min(size, _LARGEST)
 
 
+def is_of_manifest(media_type: str) -> bool:
+    """Whether something with this media type is a manifest, not a blob: it may list more."""
+    return any(one in media_type.lower() for one in _OF_MANIFESTS)
+
+
 def read_manifest(content: bytes) -> CacheManifest | None:
     """Read a manifest; None if it is not that of a cache, or of more than a cache."""
     try:
@@ -126,7 +133,7 @@ def _cache_manifest(
     wire: _Manifest, config: _Descriptor, blobs: Iterable[Descriptor], *, lists_all: bool
 ) -> CacheManifest | None:
     described = [(each, _describe(each)) for each in blobs]
-    if any(one.media_type in MANIFEST_TYPES for _, one in described):
+    if any(is_of_manifest(one.media_type) for _, one in described):
         return None
     if not is_digest(config.digest):
         return None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,8 +16,9 @@ from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of
 from tests.stores.docker_registry import DockerRegistry, a_registry
 from tests.stores.gate import Gate, Reply, a_gate
+from tests.stores.ghcr import Packages, packages_of
 from tests.stores.place import How
-from tests.stores.registry import a_store
+from tests.stores.registry import a_store, put_image
 from tests.stores.runs import run_on
 
 _MISSING: Reply = (404, {}, b"")
@@ -41,20 +43,50 @@ def gate(registry: DockerRegistry) -> Iterator[Gate]:
         yield gate
 
 
+@pytest.fixture(scope="module")
+def server_without_deletions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    with a_registry(tmp_path_factory.mktemp("without"), deletes=False) as registry:
+        yield registry
+
+
+@pytest.fixture
+def undeletable(server_without_deletions: DockerRegistry) -> DockerRegistry:
+    server_without_deletions.empty()
+    return server_without_deletions
+
+
+@pytest.fixture
+def ghcr(undeletable: DockerRegistry) -> Iterator[Packages]:
+    with packages_of(undeletable) as packages:
+        yield packages
+
+
+@pytest.fixture
+def gate_of_ghcr(undeletable: DockerRegistry) -> Iterator[Gate]:
+    with a_gate(f"http://{undeletable.host}") as gate:
+        yield gate
+
+
 @pytest.fixture
 def memory(tmp_path: Path) -> Memory:
     return Memory.make(tmp_path, 1)[0]
 
 
 def _gc(
-    registry: DockerRegistry, gate: Gate, memory: Memory, hours: int = 0, tags: tuple[str, ...] = ()
+    registry: DockerRegistry,
+    gate: Gate,
+    memory: Memory,
+    hours: int = 0,
+    *,
+    tags: tuple[str, ...] = (),
+    packages_url: str | None = None,
 ) -> Report:
     """Do a run without a grace period."""
     host = gate.url.removeprefix("http://")
 
     async def run() -> Report:
         address = replace(registry.address(tags=tags), host=host)
-        async with a_store(address, lambda _kind: None) as store:
+        async with a_store(address, lambda _kind: None, packages_url) as store:
             return await run_on(store, memory, How(timedelta(0)), START + timedelta(hours=hours))
 
     return anyio.run(run)
@@ -75,38 +107,139 @@ def test_a_blob_that_builds_can_download_is_not_missing(
     assert registry.blobs_of("api") == {blob_of(step) for step in ("base", "api", "test")}
 
 
+def _above(
+    registry: DockerRegistry, digest: str, tag: str | None = None, kind: str = MANIFEST
+) -> str:
+    """Put an index that lists a manifest."""
+    listed = [{"mediaType": kind, "digest": digest, "size": len(registry.content(digest))}]
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
+    return registry.put_manifest(json.dumps(index).encode(), tag)
+
+
+_OTHER: Reply = (200, {"content-type": INDEX}, b'{"schemaVersion": 2, "manifests": []}')
+
+
+@pytest.mark.parametrize("reply", [_MISSING, _OTHER], ids=["nothing", "something else"])
+@pytest.mark.parametrize(("is_nested", "tags"), [(False, ("api",)), (True, ("api",)), (True, ())])
 def test_what_an_index_may_lead_to_that_is_not_shown_stays(
-    registry: DockerRegistry, gate: Gate, memory: Memory
+    registry: DockerRegistry,
+    gate: Gate,
+    memory: Memory,
+    *,
+    is_nested: bool,
+    tags: tuple[str, ...],
+    reply: Reply,
 ) -> None:
     old = registry.build("api", "base", "api")
-    _gc(registry, gate, memory, tags=("api",))
+    _gc(registry, gate, memory, tags=tags)
     registry.build("api", "base", "web")
-    size = len(registry.content(old))
-    listed = [{"mediaType": MANIFEST, "digest": old, "size": size}]
-    above = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
-    release = registry.put_manifest(json.dumps(above).encode(), "release")
-    gate.lie = _answering(f"GET {_PLACE}/manifests/{release}", _MISSING)
+    hidden = _above(registry, old, None if is_nested else "release")
+    if is_nested:
+        _above(registry, hidden, "release", INDEX)
+    gate.lie = _answering(f"GET {_PLACE}/manifests/{hidden}", reply)
 
-    reports = [_gc(registry, gate, memory, hours, tags=("api",)) for hours in (1, 30, 60)]
+    reports = [_gc(registry, gate, memory, hours, tags=tags) for hours in (1, 30, 60)]
 
+    assert {one.status for one in reports} == {"done"}
     assert old in registry.manifests()
     sentences = [one.sentence for one in reports[-1].actions]
     assert "release could not be read this time and may need it" in sentences
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", ""])
+@pytest.mark.parametrize("tags", [(), ("api",)])
 def test_a_tag_that_exists_and_is_not_shown_is_not_deleted_with_its_manifest(
-    registry: DockerRegistry, gate: Gate, memory: Memory
+    registry: DockerRegistry, gate: Gate, memory: Memory, tags: tuple[str, ...], method: str
+) -> None:
+    old = registry.build("api", "base", "api")
+    _gc(registry, gate, memory, tags=tags)
+    registry.build("api", "base", "web")
+    registry.put_manifest(registry.content(old), "keep")
+    hidden = f"{method} {_PLACE}/manifests/keep".lstrip()
+    gate.lie = lambda asked, true: _MISSING if asked.endswith(hidden) else true
+
+    for hours in (1, 30, 60):
+        _gc(registry, gate, memory, hours, tags=tags)
+
+    assert registry.tags()["keep"] == old
+
+
+@pytest.mark.parametrize("reply", [_MISSING, _OTHER], ids=["nothing", "something else"])
+def test_what_an_index_without_a_tag_may_lead_to_that_is_not_shown_stays(
+    undeletable: DockerRegistry, gate_of_ghcr: Gate, ghcr: Packages, memory: Memory, reply: Reply
+) -> None:
+    old = undeletable.build("api", "base", "api")
+    undeletable.build("api", "base", "web")
+    above = _above(undeletable, old)
+    gate_of_ghcr.lie = _answering(f"GET {_PLACE}/manifests/{above}", reply)
+
+    url = ghcr.url
+    reports = [_gc(undeletable, gate_of_ghcr, memory, at, packages_url=url) for at in (48, 96)]
+
+    assert old in undeletable.manifests()
+    assert f"{above} is listed and not shown" in str(reports[-1].actions)
+
+
+def test_what_an_index_leads_to_that_only_its_signature_names_stays(
+    undeletable: DockerRegistry, gate_of_ghcr: Gate, ghcr: Packages, memory: Memory
+) -> None:
+    old = undeletable.build("api", "base", "api")
+    undeletable.build("api", "base", "web")
+    above = _above(undeletable, old)
+    put_image(undeletable, f"{above.replace(':', '-')}.sig", "signature")
+
+    for hours in (48, 96):
+        _gc(undeletable, gate_of_ghcr, memory, hours, packages_url=ghcr.url)
+
+    assert old in undeletable.manifests()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_manifest_that_something_refers_to_stays(
+    registry: DockerRegistry, gate: Gate, memory: Memory, is_there: bool
 ) -> None:
     old = registry.build("api", "base", "api")
     _gc(registry, gate, memory)
     registry.build("api", "base", "web")
-    registry.put_manifest(registry.content(old), "keep")
-    gate.lie = _answering(f"GET {_PLACE}/manifests/keep", _MISSING)
+    signature = {"mediaType": MANIFEST, "digest": blob_of("signature"), "size": 1}
+    listed = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [signature] * is_there}
+    reply = (200, {"content-type": INDEX}, json.dumps(listed).encode())
+    gate.lie = _answering(f"GET {_PLACE}/referrers/{old}", reply)
 
-    for hours in (1, 30, 60):
-        _gc(registry, gate, memory, hours)
+    _gc(registry, gate, memory, 30)
 
-    assert registry.tags()["keep"] == old
+    assert (old in registry.manifests()) == is_there
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        '<{}>; rel = "next"',
+        '<{}>; title="a, b"; rel="next"',
+        '<{}>; rel="last next"',
+        "<{}>; title=" + "x" * 5_000 + '; rel="next"',
+        "<{}>; REL=NEXT",
+        "{}",
+    ],
+    ids=lambda link: link[:24],
+)
+def test_a_list_of_tags_ends_where_the_registry_says_so(
+    registry: DockerRegistry, gate: Gate, memory: Memory, link: str
+) -> None:
+    old = registry.build("api", "base", "api")
+    _gc(registry, gate, memory, tags=("api",))
+    registry.build("api", "base", "web")
+    registry.put_manifest(registry.content(old), "zoo")
+    where = f"{_PLACE}/tags/list?last=maintained"
+    first = b'{"name": "octo/app-cache", "tags": ["api", "maintained"]}'
+    page = (200, {"content-type": "application/json", "link": link.format(where)}, first)
+    gate.lie = lambda asked, true: page if asked == f"GET {_PLACE}/tags/list" else true
+
+    with suppress(AssertionError):  # What is not understood ends the run.
+        for hours in (1, 30):
+            _gc(registry, gate, memory, hours, tags=("api",))
+
+    assert registry.tags()["zoo"] == old
 
 
 def test_no_tag_is_written_whose_config_nobody_can_read(

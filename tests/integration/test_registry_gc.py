@@ -438,6 +438,68 @@ def test_a_tag_whose_config_is_damaged_is_restored_from_memory(
     assert registry.blobs_of("api") == {blob_of("base"), blob_of("api")}
 
 
+@pytest.mark.parametrize("tags", [(), ("main",)])
+def test_a_cache_of_an_older_builder_stops_nobody_whose_tag_it_is(
+    registry: DockerRegistry, memory: Memory, clock: Clock, tags: tuple[str, ...]
+) -> None:
+    registry.build("main", "base", "api", "test")
+    registry.build("pr-1", "base", "web", form=INDEX)
+    image = put_image(registry, None, "amd64")
+    registry.build("mixed", "base", "docs", form=INDEX)
+    _list_too(registry, "mixed", MANIFEST, image)
+    registry.delete_blob(blob_of("test"))
+
+    report = _gc(registry, memory, clock, tags=tags)
+
+    assert registry.blobs_of("main") == {blob_of("base"), blob_of("api")}
+    assert report.requests.retries == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/vnd.oci.artifact.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "application/vnd.oci.image.manifest.v9+json",
+    ],
+)
+def test_a_cache_beside_another_thing_in_one_index_stays_as_it_is(
+    registry: DockerRegistry, memory: Memory, clock: Clock, kind: str
+) -> None:
+    registry.build("api", "base", "api", "test", form=INDEX)
+    _list_too(registry, "api", kind, put_image(registry, None, "signature"))
+    registry.delete_blob(blob_of("test"))
+    before = registry.tags()["api"]
+
+    _gc(registry, memory, clock)
+
+    assert registry.tags()["api"] == before
+
+
+def test_an_index_that_lists_more_than_a_run_follows_is_not_followed(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    old = registry.build("api", "base", "api")
+    _gc(registry, memory, clock)
+    registry.build("api", "base", "web")
+    listed = [{"mediaType": INDEX, "digest": f"sha256:{n:064x}", "size": 1} for n in range(1_001)]
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed}
+    registry.put_manifest(json.dumps(index).encode(), "release")
+
+    report = _gc(registry, memory, clock)
+
+    assert report.requests.counts["download"] < 100
+    assert old in registry.manifests()
+
+
+def _list_too(registry: DockerRegistry, tag: str, kind: str, digest: str) -> None:
+    """Let the index of a tag list one thing more."""
+    index = json.loads(registry.content(registry.tags()[tag]))
+    size = len(registry.content(digest))
+    index["manifests"].append({"mediaType": kind, "digest": digest, "size": size})
+    registry.put_manifest(json.dumps(index).encode(), tag)
+
+
 def test_a_list_that_lacks_a_tag_ends_the_run(
     registry: DockerRegistry, memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,8 +508,8 @@ def test_a_list_that_lacks_a_tag_ends_the_run(
     _gc(registry, memory, clock)
     manifests, everything = registry.manifests(), Client.tags
 
-    async def some(client: Client) -> list[str] | None:
-        return [tag for tag in await everything(client) or [] if tag != "web"]
+    async def some(client: Client, *more: Callable[[], None]) -> list[str] | None:
+        return [tag for tag in await everything(client, *more) or [] if tag != "web"]
 
     monkeypatch.setattr(Client, "tags", some)
     with pytest.raises(AssertionError, match="does not show web, which exists"):

@@ -16,7 +16,7 @@ from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPE
 from maintainer.errors import ChangedError, StoreError, UnreadableError
 from maintainer.stores.distribution.auth import Authorizer
-from maintainer.stores.distribution.client import MANIFEST_LIMIT, Client, Document
+from maintainer.stores.distribution.client import MANIFEST_LIMIT, Client
 from maintainer.stores.distribution.credentials import Credentials
 from maintainer.stores.distribution.names import Repository
 from maintainer.stores.distribution.packages import Packages, Version
@@ -24,6 +24,7 @@ from maintainer.stores.http.answers import Answer, MalformedAnswerError
 from maintainer.stores.http.client import Http
 from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.registry.inline import has_inline_cache
+from maintainer.stores.registry.look import Image
 from tests.integration.scripted import Reply, Request, Server, html, json, serve
 from tests.integration.world import AT_ONCE
 
@@ -275,9 +276,9 @@ def test_a_message_that_repeats_the_token_or_the_password_is_not_shown(
 def test_an_image_that_cannot_be_read_is_only_not_counted(server: Server) -> None:
     child = {"mediaType": MANIFEST_TYPE, "digest": _OTHER}
     server.on(_OTHER, Reply(200, b"{}"))
-    document = Document(_BLOB, encode({"manifests": [child]}))
+    image = Image.of(encode({"manifests": [child]}))
 
-    assert not _ask(server, lambda client: has_inline_cache(client, document))
+    assert not _ask(server, lambda client: has_inline_cache(client, image))
     assert server.requests
 
 

@@ -3,7 +3,6 @@
 Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -21,7 +20,13 @@ from maintainer.model.doubt import Cause
 from maintainer.stores.distribution.auth import CATALOG, Authorizer, DeniedError
 from maintainer.stores.distribution.credentials import Credentials
 from maintainer.stores.distribution.names import Repository, is_repository, is_tag
-from maintainer.stores.http.answers import Answer, malformed, parse, refused
+from maintainer.stores.http.answers import (
+    Answer,
+    MalformedAnswerError,
+    malformed,
+    parse,
+    refused,
+)
 from maintainer.stores.http.client import Call, Http, download_of
 from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.http.retry import PlainHttpError
@@ -32,13 +37,13 @@ PULL, PUSH, DELETE = "pull", "pull,push", "delete"
 MANIFEST_LIMIT = 4 * 1024 * 1024
 """Bytes; registries take no larger manifests."""
 _MAX_PAGES = 1_000
-_MAX_TAGS = 100_000
-_NEXT = re.compile(r'<([^>]*)>\s*;\s*(?:[^,]*;\s*)?rel="?next"?', re.IGNORECASE)
+_MAX_TAGS = _MAX_REPOSITORIES = 100_000
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
 _NO_SUCH = frozenset({HTTPStatus.NOT_FOUND})
 _BLOB_UNKNOWN = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
 _UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _ANY_REFUSAL = frozenset(range(400, 500))
+_REDIRECTS = frozenset(range(300, 400))
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -68,6 +73,10 @@ class _Tags(msgspec.Struct):
 
 class _Catalog(msgspec.Struct):
     repositories: list[str] | None = None
+
+
+class _Referrers(msgspec.Struct):
+    manifests: list[msgspec.Raw] | None = None
 
 
 class _Type(msgspec.Struct, rename="camel"):
@@ -102,11 +111,15 @@ class Client:
         """The requests so far."""
         return self._http.requests
 
-    async def tags(self) -> list[str] | None:
-        """List all tags, in order; None if there is no such repository."""
+    async def tags(self, go_on: Callable[[], None] = lambda: None) -> list[str] | None:
+        """List all tags, in order; None if there is no such repository.
+
+        `go_on` is called after each page, and may raise StoreError.
+        """
         found: set[str] = set()
         async with aclosing(self._pages("tags/list", "tags", PULL, _NO_SUCH)) as pages:
             async for answer in pages:
+                go_on()
                 if answer.status == HTTPStatus.NOT_FOUND:
                     return None
                 found.update(filter(is_tag, parse(answer, _Tags).tags or ()))
@@ -119,6 +132,10 @@ class Client:
         found: set[str] = set()
         async for answer in self._pages("/v2/_catalog?n=1000", "repositories", CATALOG):
             found.update(filter(is_repository, parse(answer, _Catalog).repositories or ()))
+            if len(found) > _MAX_REPOSITORIES:
+                raise StoreError(
+                    f"{self._base.host} has more than {_MAX_REPOSITORIES:,} repositories"
+                )
         return sorted(found)
 
     async def _pages(
@@ -137,11 +154,11 @@ class Client:
 
     def _next(self, answer: Answer, here: httpx2.URL) -> httpx2.URL | None:
         """Return the next page, which is a part of the same list."""
-        link = _NEXT.search(answer.headers.get("link", "")[:4096])
+        link = _next_of(answer)
         if link is None:
             return None
         try:
-            url = here.join(link[1])
+            url = here.join(link)
         except httpx2.InvalidURL:
             raise malformed(answer, "it links to no page") from None
         if not self._is_ours(url) or url.path != here.path:
@@ -187,6 +204,19 @@ class Client:
             problem = f"the content of {digest} is another one"
             raise UnreadableError(Cause.OTHER_SIZE, problem)
         return Document(digest, answer.content)
+
+    async def has_referrers(self, digest: Digest) -> bool:
+        """Whether something is stored that is about a manifest, such as a signature.
+
+        Registries without this list, which is newer than the others, answer anything.
+        """
+        url = self._base.join(f"referrers/{digest}")
+        call = download_of(url, limit=MANIFEST_LIMIT, follow=False)
+        try:
+            answer = await self._send(call, PULL, _ANY_REFUSAL | _REDIRECTS)
+            return answer.is_success and bool(parse(answer, _Referrers).manifests)
+        except MalformedAnswerError:
+            return False
 
     async def has_blob(self, digest: Digest) -> bool:
         """Whether a blob is stored: it is not if HEAD and GET, which builds use, say so."""
@@ -300,6 +330,19 @@ def _unread(answer: Answer) -> Answer:
         # A proxy's: it would pass for a blob that exists, or a tag that is no cache.
         raise malformed(answer, "it is a page for people")
     return answer
+
+
+def _next_of(answer: Answer) -> str | None:
+    """Return where the next page is; None if this is the last one. Raises MalformedAnswerError."""
+    said = {"Link": answer.headers.get("link", "")}
+    links = httpx2.Response(HTTPStatus.OK, headers=said).links.values()
+    for link in links:
+        about = {name.lower(): value for name, value in link.items()}
+        if "rel" not in about:
+            raise malformed(answer, "its Link header is not valid")
+        if "next" in about["rel"].lower().split():
+            return about["url"]
+    return None
 
 
 def _digest_of(answer: Answer) -> Digest | None:

@@ -3,16 +3,22 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Self
 
 from maintainer.cacheconfig import Digest
-from maintainer.cacheconfig.images import IMAGE_TYPES, children_of, digests_in
+from maintainer.cacheconfig.images import IMAGE_TYPES, children_of, config_of, digests_in
 from maintainer.cacheconfig.oci import CacheManifest, read_manifest
 from maintainer.concurrency import for_each
-from maintainer.errors import StoreError, UnreadableError
+from maintainer.errors import UnreadableError
+from maintainer.model.doubt import Cause
 from maintainer.stores.distribution.client import Client, Document
 
-_DIGEST_TAG = re.compile(r"(sha256|sha384|sha512)-([0-9a-f]{64,128})(?![0-9a-f])")
-"""The tag of a signature, or of another thing that belongs to a manifest, names the manifest."""
+_DIGEST_TAG = re.compile(r"(sha256|sha384|sha512)-([0-9a-f]{64})")
+"""The tag of a signature, or of another thing that belongs to a manifest, names the manifest: by
+so many of its digits.
+"""
+_DIGITS = 64
 _MAX_DEPTH = 8
 _MAX_BELOW = 1_000
 """Indexes below one tag."""
@@ -41,6 +47,20 @@ class CacheDocument:
         return frozenset(map(Digest, self.manifest.descriptors))
 
 
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What matters of a manifest that is no cache's."""
+
+    config: Digest | None
+    platforms: tuple[Digest, ...]
+    """The manifests of an index, as far as these are images."""
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """Read it."""
+        return cls(config_of(content), tuple(children_of(content, images=True)))
+
+
 @dataclass(slots=True)
 class Tagged:
     """What the tags of a repository point to."""
@@ -49,18 +69,25 @@ class Tagged:
     """All of them."""
     caches: dict[str, CacheDocument] = field(default_factory=dict)
     """The tags to maintain that are caches."""
-    images: dict[str, Document] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
     """The tags to maintain that are something else."""
     unread: dict[str, str] = field(default_factory=dict)
     """The tags whose manifests could not be read, and why not."""
     absent: set[str] = field(default_factory=set)
-    """The tags to maintain that were listed, and whose manifests do not exist."""
+    """The tags that were listed, and whose manifests are not shown."""
     reached: set[Digest] = field(default_factory=set)
-    """What the manifests of tags, and their names, lead to."""
+    """What the manifests of tags lead to."""
+    named: set[str] = field(default_factory=set)
+    """The beginnings of the digests that the names of tags contain."""
 
     def leads_to(self, digest: Digest) -> bool:
-        """Whether a tag points to a manifest, directly or by way of another one."""
-        return digest in self.reached or digest in self.tags.values()
+        """Whether a tag points to a manifest, by its name, directly, or by way of another one."""
+        return digest in self.reached or digest in self.tags.values() or self.is_named(digest)
+
+    def is_named(self, digest: Digest) -> bool:
+        """Whether the name of a tag contains a digest."""
+        algorithm, _, digits = digest.partition(":")
+        return f"{algorithm}:{digits[:_DIGITS]}" in self.named
 
 
 def read_document(document: Document) -> CacheDocument | None:
@@ -74,42 +101,56 @@ async def look_at_tags(
     tags: Iterable[str],
     is_selected: Callable[[str], bool],
     known: Mapping[str, Digest] | None = None,
+    *,
+    go_on: Callable[[], None] = lambda: None,
 ) -> Tagged:
-    """Read what tags point to. Those that are gone are left out.
+    """Read what tags point to.
 
-    Of the tags in `known` only those are read that point to something else now.
+    Of the tags in `known` only those are read that point to something else now. `go_on` is called
+    before each tag, and may raise StoreError.
     """
     seen = Tagged()
 
     async def look(tag: str) -> None:
-        if known is None and is_selected(tag):
-            await _read_tag(client, tag, seen)
-            return
-        head = await client.head(tag)
-        if head is None:
-            return
-        if (known or {}).get(tag) == head.digest:
-            seen.tags[tag] = head.digest
-        elif is_selected(tag):
-            await _read_tag(client, tag, seen)
-        else:
-            seen.tags[tag] = head.digest
-            if head.media_type not in IMAGE_TYPES:
-                await _follow(client, tag, head.digest, seen)
+        go_on()
+        try:
+            if known is None and is_selected(tag):
+                await _read_tag(client, tag, seen)
+            else:
+                await _look_at(client, tag, seen, is_selected, known or {})
+        except UnreadableError as error:
+            seen.unread[tag] = str(error)
 
     await for_each(look, tags)
     for tag in seen.tags:
         if named := _DIGEST_TAG.match(tag):
-            seen.reached.add(Digest(f"{named[1]}:{named[2]}"))
+            seen.named.add(f"{named[1]}:{named[2]}")
     return seen
 
 
+async def _look_at(
+    client: Client,
+    tag: str,
+    seen: Tagged,
+    is_selected: Callable[[str], bool],
+    known: Mapping[str, Digest],
+) -> None:
+    """Look what a tag points to, and read that as far as it matters."""
+    head = await client.head(tag)
+    if head is None:
+        seen.absent.add(tag)
+    elif known.get(tag) == head.digest:
+        seen.tags[tag] = head.digest
+    elif is_selected(tag):
+        await _read_tag(client, tag, seen)
+    else:
+        seen.tags[tag] = head.digest
+        if head.media_type not in IMAGE_TYPES:
+            await _follow(client, tag, head.digest, seen)
+
+
 async def _read_tag(client: Client, tag: str, seen: Tagged) -> None:
-    try:
-        document = await client.manifest(tag)
-    except UnreadableError as error:
-        seen.unread[tag] = str(error)
-        return
+    document = await client.manifest(tag)
     if document is None:
         if await client.head(tag):
             seen.unread[tag] = f"{tag} exists, and its manifest is not there"
@@ -121,7 +162,7 @@ async def _read_tag(client: Client, tag: str, seen: Tagged) -> None:
     if cache := read_document(document):
         seen.caches[tag] = cache
     else:
-        seen.images[tag] = document
+        seen.images[tag] = Image.of(document.content)
         await _reach(client, children_of(document.content), seen.reached)
 
 
@@ -136,17 +177,26 @@ async def _follow(client: Client, tag: str, digest: Digest, seen: Tagged) -> Non
 
 
 async def _reach(client: Client, digests: Iterable[Digest], reached: set[Digest]) -> None:
-    """Follow manifests, and collect everything that they name. Raises StoreError at doubts."""
+    """Follow manifests, and collect everything that they name.
+
+    Raises UnreadableError if one of them is not there: nobody knows what it leads to.
+    """
     waiting = set(digests)
+
+    async def follow(digest: Digest) -> list[Digest]:
+        reached.add(digest)
+        document = await client.manifest(digest)
+        if document is None:
+            problem = f"it leads to {digest}, which is not there"
+            raise UnreadableError(Cause.NOT_FOUND, problem)
+        reached.update(digests_in(document.content))
+        return children_of(document.content)
+
     for _ in range(_MAX_DEPTH):
-        below: set[Digest] = set()
-        for digest in sorted(waiting):
-            reached.add(digest)
-            if document := await client.manifest(digest):
-                reached |= digests_in(document.content)
-                below |= set(children_of(document.content))
-        waiting = below - waiting
         if len(waiting) > _MAX_BELOW:
             break
+        below = set(chain.from_iterable(await for_each(follow, sorted(waiting))))
+        waiting = below - waiting
     if waiting:
-        raise StoreError("an index leads to more indexes than a run follows")
+        problem = "it leads to more indexes than a run follows"
+        raise UnreadableError(Cause.TOO_LARGE, problem)

@@ -111,13 +111,18 @@ class RegistryStore:
 
     async def entries(self, now: datetime, context: RunContext) -> Listing:
         """List the manifests of caches, and the blobs that they reference."""
-        tags = await self._client.tags()
+
+        def go_on() -> None:
+            if reason := context.budget.reserve(0):
+                raise UnfinishedError("the entries could not all be listed", reason)
+
+        tags = await self._client.tags(go_on)
         if tags is None:
             raise UnknownCacheError(
                 f"{self.name} does not exist, or these credentials may not read it"
             )
         self._merged_tag = context.settings.merged_tag
-        tagged = await look_at_tags(self._client, tags, self._is_selected)
+        tagged = await look_at_tags(self._client, tags, self._is_selected, go_on=go_on)
         self._tags = Tags(self._client, tagged, limit=self._limit)
         self._lost = await self._find_lost(tagged)
         remembered = context.remembered()
@@ -125,8 +130,7 @@ class RegistryStore:
             self._client, self._packages, self._why_none, tagged, remembered
         )
         self._caches = self._untagged.caches | {one.digest: one for one in tagged.caches.values()}
-        if reason := context.budget.reserve(0):
-            raise UnfinishedError("the entries could not all be listed", reason)
+        go_on()
         return Listing(tuple(self._entries(now, remembered)), complete=True, state=self._state())
 
     async def _find_lost(self, tagged: Tagged) -> frozenset[str]:
@@ -134,9 +138,8 @@ class RegistryStore:
 
         A tag that was deleted since the first list is not in the second one.
         """
-        if not tagged.absent:
-            return frozenset()
-        return frozenset(tagged.absent.intersection(await self._client.tags() or ()))
+        absent = set(filter(self._is_selected, tagged.absent))
+        return frozenset(absent.intersection(await self._client.tags() or ()) if absent else ())
 
     def _is_selected(self, tag: str) -> bool:
         return self._address.selects(tag) or tag == self._merged_tag
@@ -320,7 +323,10 @@ class RegistryStore:
             return error
 
     async def _look_again(self) -> None:
-        """Look what tags lead to now, and read those that have changed."""
+        """Look what tags lead to now, and read those that have changed.
+
+        Raises ChangedError if that is not known of all: any manifest may be that of the others.
+        """
         seen = self._tagged
         tags = await self._client.tags()
         if tags is None:
@@ -328,6 +334,8 @@ class RegistryStore:
         now = await look_at_tags(self._client, tags, self._is_selected, seen.tags)
         if now.unread:
             raise ChangedError(f"a build has written {min(now.unread)}, which cannot be read")
+        if now.absent:
+            raise ChangedError(f"{min(now.absent)} is listed, and its manifest is not shown")
         seen.caches = {
             tag: now.caches.get(tag, cache)
             for tag, cache in (seen.caches | now.caches).items()
@@ -335,6 +343,7 @@ class RegistryStore:
         }
         seen.tags = now.tags
         seen.reached |= now.reached
+        seen.named |= now.named
 
     async def _delete_one(self, entry: KnownEntry, context: RunContext) -> bool:
         digest = Digest(getattr(entry.parsed, "digest", ""))
@@ -343,6 +352,8 @@ class RegistryStore:
                 raise ChangedError("a build has exported since, and needs it")
             return True
         self._refuse_needed(digest)
+        if await self._client.has_referrers(digest):
+            raise ChangedError("something refers to it, such as a signature")
         context.confirm()
         version = self._untagged.versions.get(digest)
 
@@ -362,6 +373,8 @@ class RegistryStore:
         cache = self._caches.get(digest)
         if cache is None or self._tagged.leads_to(digest):
             raise ChangedError("a tag leads to it")
+        if hidden := self._untagged.hidden:
+            raise ChangedError(f"{hidden} is listed and not shown, and may lead to it")
         if cache.blobs & self._needed - self._tags.blobs:
             raise ChangedError("only this manifest references blobs that results need")
 

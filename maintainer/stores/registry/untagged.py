@@ -30,6 +30,8 @@ class Untagged:
     """Why there may be others, if so."""
     refusal: str | None = None
     """Why none of them can be deleted, if so."""
+    hidden: Digest | None = None
+    """One that is listed, and not shown: it may be an index that leads to others."""
 
 
 async def find_untagged(
@@ -54,7 +56,9 @@ async def find_untagged(
     known = {one for one in keys if is_digest(one)}
     listed = {one for one, version in found.versions.items() if not version.is_tagged}
     candidates = listed if found.versions else known
-    await _read(client, {one for one in candidates if not tagged.leads_to(one)}, found, tagged)
+    # A tag that names an index is that of its signature, and shows nothing of what it lists.
+    unread = {one for one in candidates if tagged.is_named(one) or not tagged.leads_to(one)}
+    await _read(client, unread, found, tagged)
     if found.caches and not found.versions:
         # Nothing has this digest, so nothing is deleted.
         nothing = content_digest(secrets.token_bytes(32))
@@ -69,10 +73,11 @@ async def _read(client: Client, candidates: set[Digest], found: Untagged, tagged
         try:
             document = await client.manifest(digest)
         except UnreadableError:
-            return
+            document = None
         if document is None:
-            return
-        if cache := read_document(document):
+            # What earlier runs have seen may be gone; what is listed by now is not.
+            found.hidden = digest if found.versions else found.hidden
+        elif cache := read_document(document):
             found.caches[digest] = cache
         else:
             tagged.reached |= digests_in(document.content)
