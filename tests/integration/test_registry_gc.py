@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -498,6 +498,21 @@ def _list_too(registry: DockerRegistry, tag: str, kind: str, digest: str) -> Non
     size = len(registry.content(digest))
     index["manifests"].append({"mediaType": kind, "digest": digest, "size": size})
     registry.put_manifest(json.dumps(index).encode(), tag)
+
+
+def test_a_clock_that_is_far_ahead_of_the_registrys_ends_the_run(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    registry.build("api", "base", "api")
+    _gc(registry, memory, clock)
+    registry.build("api", "base", "web")
+    manifests = registry.manifests()
+    clock.now = datetime.now(UTC) + timedelta(days=2)
+
+    with pytest.raises(AssertionError, match=r"clock is .* ahead of the service's: set it"):
+        _gc(registry, memory, clock)
+
+    assert registry.manifests() == manifests
 
 
 def test_a_list_that_lacks_a_tag_ends_the_run(

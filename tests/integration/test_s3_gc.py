@@ -129,6 +129,7 @@ def test_why_names_no_ref_and_no_other_tool_where_there_is_none(moto: Moto, tmp_
 def test_where_no_cache_is_found_one_line_says_so_and_the_exit_status_no_error(
     moto: Moto, path: str, more: str, place: str
 ) -> None:
+    moto.now = datetime.now(UTC)
     moto.export("api", "base", "api")
     moto.export("maintained", "base", "api")
     service = f"?region=us-east-1&endpoint_url={moto.url}&path_style=true{more}"
@@ -481,8 +482,8 @@ def test_after_a_run_in_the_future_names_that_expire_do_not_look_like_an_outage(
     _gc(moto, memory, **rules)
     moto.now += timedelta(days=39)
     moto.export("main", "base", "main")
-    _gc(moto, memory, guarded=True, ahead=timedelta(days=2, hours=1))
-    moto.now += timedelta(hours=48)
+    _gc(moto, memory, guarded=True, ahead=timedelta(hours=23))
+    moto.now += timedelta(hours=22)
     assert _gc(moto, memory, **rules).deletions
 
     moto.now += timedelta(hours=12)
@@ -490,7 +491,7 @@ def test_after_a_run_in_the_future_names_that_expire_do_not_look_like_an_outage(
     assert _gc(moto, memory, **rules).status == "done"
 
 
-def test_a_clock_that_is_far_ahead_lets_no_name_expire_and_no_grace_period_end(
+def test_a_clock_that_is_ahead_lets_no_name_expire_and_no_grace_period_end(
     moto: Moto, memory: Memory
 ) -> None:
     rules = [{"prefix": MANIFESTS, "unused_for": "30d"}]
@@ -499,12 +500,23 @@ def test_a_clock_that_is_far_ahead_lets_no_name_expire_and_no_grace_period_end(
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
     _gc(moto, memory, rules=rules)
     before = _keys(moto)
-    moto.now += timedelta(days=3)
+    moto.now += timedelta(days=29, hours=12)
 
-    report = _gc(moto, memory, rules=rules, ahead=timedelta(days=35))
+    report = _gc(moto, memory, rules=rules, ahead=timedelta(hours=13))
 
     assert _keys(moto) == before
     assert "this machine's clock is ahead of the service's" in report.deletions[0].outcome_sentence
+
+
+def test_a_clock_that_is_far_ahead_ends_the_run(moto: Moto, memory: Memory) -> None:
+    moto.export("api", "base", "api")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    before = _keys(moto)
+
+    with pytest.raises(AssertionError, match="clock is 35 days ahead of the service's: set it"):
+        _gc(moto, memory, ahead=timedelta(days=35))
+
+    assert _keys(moto) == before
 
 
 def test_manifests_under_another_prefix_protect_the_blobs_that_they_share(
@@ -996,8 +1008,9 @@ def test_a_clock_that_runs_ahead_makes_no_blob_older(moto: Moto, memory: Memory)
     moto.export("api", "base", "api")
     moto.now += timedelta(days=2)
     moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    moto.now += timedelta(hours=10)
 
-    report = _gc(moto, memory, ahead=timedelta(days=3))
+    report = _gc(moto, memory, ahead=timedelta(hours=23))
 
     assert BLOBS + blob_of("orphan") in moto.keys
     assert [a for a in report.actions if a.kind == "delete" and isinstance(a.outcome, Skipped)]

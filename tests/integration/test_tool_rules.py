@@ -202,3 +202,14 @@ def test_an_entry_stays_if_nobody_can_say_whether_it_was_used(world: World) -> N
     assert report.deletions[0].outcome_sentence.startswith(
         "skipped: it could not be checked whether anybody has used it since the run began ("
     )
+
+
+def test_a_clock_that_is_far_ahead_lets_nothing_expire(world: World) -> None:
+    put(world, [f"{NODE}{number}" for number in range(4)])
+    world.passes(days=10_000)  # The emulator's answers have the date of today.
+
+    report = world.gc(room=a_rule(unused_for="5d"))
+
+    assert report.status == "failed"
+    assert report.problems[0].endswith(" ahead of the service's: set it")
+    assert len(others(world)) == 4

@@ -87,8 +87,15 @@ class Container(Sender):
     async def list(self, prefix: str) -> AsyncIterator[Sequence[Object]]:
         """List blobs, up to 5,000 at a time, in the order of their names."""
         self._archived[prefix] = 0
-        listed = partial(self._client.list_blobs, prefix, results_per_page=_PAGE)
+        headers: dict[str, str] = {}
+        listed = partial(
+            self._client.list_blobs,
+            prefix,
+            results_per_page=_PAGE,
+            raw_response_hook=_keep_headers(headers),
+        )
         async for page in self.pages(prefix, lambda marker: _read_page(listed(), marker)):
+            self.requests.date = headers.get("date", "")
             found = [_object(one.name, one) for one in page if not _has_dots(one.name)]
             refuse_others(found, prefix)
             self._archived[prefix] += sum(not one.is_readable for one in found)

@@ -9,6 +9,7 @@ from anyio.to_thread import run_sync
 
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.reason import RequestsExhausted
+from maintainer.stores.http.dates import read_http_date
 from maintainer.stores.http.shared_limit import SharedLimit
 
 REST_KINDS = frozenset({"list", "refs", "recheck", "delete", "limits"})
@@ -76,6 +77,11 @@ class RequestLog:
     """The number of requests that may be sent, besides those that finish a write."""
     window: RateWindow = field(default_factory=RateWindow)
     """What other runs have used of the same rate limit counts, too."""
+
+    @property
+    def answered_at(self) -> datetime | None:
+        """When the service answered last, by its clock; None if it does not say."""
+        return read_http_date(self.date)
 
     @property
     def rest_used(self) -> int:

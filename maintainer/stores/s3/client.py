@@ -90,6 +90,7 @@ class Bucket(Sender):
         page = await self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **more, **after)
         if not page.keys() & {"Name", "IsTruncated", "Contents", "CommonPrefixes"}:
             raise malformed(prefix)  # Nothing at all is not an empty list.
+        self.requests.date = page["ResponseMetadata"]["HTTPHeaders"].get("date", "")
         return page, page.get("NextContinuationToken", "") if page.get("IsTruncated") else None
 
     async def head(self, key: str) -> Object | None:
