@@ -100,6 +100,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 def bucket() -> Iterator[dict[str, str]]:
     """Return what leads to the bucket of the documents."""
     with a_server("my-bucket") as server:
+        server.now = datetime.now(UTC)
         yield ENVIRONMENT | {"AWS_ENDPOINT_URL_S3": server.url}
 
 
@@ -107,6 +108,7 @@ def bucket() -> Iterator[dict[str, str]]:
 def container(request: pytest.FixtureRequest) -> Iterator[azblob.Azurite]:
     """Serve the container of the documents."""
     with azblob.a_server(request.config.cache.mkdir("azurite"), "my-container") as server:
+        server.now = datetime.now(UTC)
         yield server
 
 
