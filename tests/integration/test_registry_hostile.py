@@ -273,6 +273,25 @@ def test_a_message_that_repeats_the_token_or_the_password_is_not_shown(
         _ask(server, _manifest("a"), _ME)
 
 
+@pytest.mark.parametrize("secret", ["tok-pull-0123456789", "tok-push-0123456789", _ME.password])
+def test_a_message_that_repeats_a_secret_of_another_request_is_not_shown(
+    server: Server, other: Server, secret: str
+) -> None:
+    challenge = {"WWW-Authenticate": f'Bearer realm="{other.url}/token",service="registry"'}
+    other.on("token", *(json({"token": f"tok-{what}-0123456789"}) for what in ("pull", "push")))
+    server.on("a", Reply(401, b"", challenge), Reply(404, b""))
+    said = json({"errors": [{"message": f"there was {secret} before"}]}, 400)
+    server.on("", Reply(401, b"", challenge), said)
+    server.on(_BLOB, Reply(404, b""))
+
+    async def ask(client: Client) -> None:
+        assert await client.manifest("a") is None
+        await client.push_blob(b"{}")
+
+    with pytest.raises(StoreError, match=r"answered HTTP 400$"):
+        _ask(server, ask, _ME)
+
+
 def test_an_image_that_cannot_be_read_is_only_not_counted(server: Server) -> None:
     child = {"mediaType": MANIFEST_TYPE, "digest": _OTHER}
     server.on(_OTHER, Reply(200, b"{}"))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ def test_the_manifest_of_a_directory_is_not_a_layer(world: World) -> None:
 def test_a_name_of_a_bucket_is_stored_and_a_lost_blob_is_not_blamed_on_a_build(
     moto: Moto,
 ) -> None:
+    moto.now = datetime.now(UTC)
     for step in ("base", "api"):
         moto.put(BLOBS + blob_of(step), step.encode())
     moto.put(MANIFESTS + "api", encode(built("base", "api", at=moto.now)))

@@ -16,7 +16,14 @@ from maintainer.errors import StoreError
 from maintainer.sanitize import printable
 from maintainer.stores.distribution.credentials import Credentials
 from maintainer.stores.distribution.names import Repository
-from maintainer.stores.http.answers import Answer, malformed, parse, to_web_url
+from maintainer.stores.http.answers import (
+    Answer,
+    malformed,
+    parse,
+    repeats_one_of,
+    secrets_in,
+    to_web_url,
+)
 from maintainer.stores.http.client import Call, Http
 
 _SCHEME = re.compile(r"\s*,?\s*([A-Za-z]+)(?=\s|,|$)\s*")
@@ -103,6 +110,13 @@ class Authorizer:
         if "basic" in by_scheme and self._credentials and self._credentials.username:
             return self._credentials.basic
         raise self.denied(answer)
+
+    def is_repeated_in(self, message: str) -> bool:
+        """Whether a message repeats a token or password of any request so far."""
+        headers = list(self._headers.values())
+        if known := self._credentials:
+            headers += [known.basic, f"Bearer {known.identity_token}"]
+        return repeats_one_of(message, (one for header in headers for one in secrets_in(header)))
 
     def denied(self, answer: Answer) -> DeniedError:
         """Return the error for a request that is not allowed, with what to do."""

@@ -264,7 +264,7 @@ class Client:
         call = Call(kind="finalize", method="PUT", url=url, headers=headers, content=content)
         answer = await self._send(replace(call, recheck=recheck), PUSH, _BLOB_UNKNOWN)
         if not answer.is_success:
-            problem = refused(answer, _message(answer))
+            problem = refused(answer, self._message(answer))
             is_unknown = any(one.code in _UNKNOWN for one in _errors(answer))
             raise BlobUnknownError(str(problem)) if is_unknown else problem
 
@@ -281,7 +281,7 @@ class Client:
             raise DeletionRefusedError(str(error)) from None
         if answer.is_success or answer.status == HTTPStatus.NOT_FOUND:
             return answer.is_success
-        raise DeletionRefusedError(str(refused(answer, _message(answer))))
+        raise DeletionRefusedError(str(refused(answer, self._message(answer))))
 
     async def why_not_deletable(self, unknown: Digest) -> str | None:
         """Return why manifests cannot be deleted, by asking for one that does not exist."""
@@ -305,7 +305,7 @@ class Client:
         if answer.status in _REFUSED and answer.status not in also:
             raise self._authorizer.denied(answer)
         if not answer.is_success and answer.status not in also:
-            raise refused(answer, _message(answer))
+            raise refused(answer, self._message(answer))
         return answer
 
     async def _ask(self, call: Call, header: str | None) -> Answer:
@@ -316,6 +316,11 @@ class Client:
                 raise
             advice = "if it speaks plain HTTP, add `insecure=true` to `registry://`"
             raise StoreError(f"{error}: {advice}") from None
+
+    def _message(self, answer: Answer) -> str:
+        """Return what a registry says, unless it repeats what it must not."""
+        said = ", ".join(one.message for one in _errors(answer))
+        return "" if self._authorizer.is_repeated_in(said) else said
 
     def _authorized(self, call: Call, header: str | None) -> Call:
         """Add a token to a request, if it goes to the registry itself."""
@@ -356,7 +361,3 @@ def _errors(answer: Answer) -> Sequence[_Error]:
         return (decode_json(answer.content, _Errors).errors or [])[:3]
     except JSON_ERRORS:
         return ()
-
-
-def _message(answer: Answer) -> str:
-    return ", ".join(one.message for one in _errors(answer))

@@ -2,7 +2,7 @@
 
 import re
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -80,13 +80,17 @@ def without_secrets(answer: Answer, message: str) -> str:
     """Return what may be shown of a service's message: nothing if it repeats the token or password
     of the request, or the beginning of it; and of URLs no query, which may be a signature.
     """
-    secrets = _secrets(answer.request.headers.get("authorization", ""))
-    if any(one[:_RECOGNIZED] in message for one in secrets):
+    if repeats_one_of(message, secrets_in(answer.request.headers.get("authorization", ""))):
         return ""
     return _QUERY.sub("?…", message[:_SHOWN])
 
 
-def _secrets(authorization: str) -> Iterator[str]:
+def repeats_one_of(message: str, secrets: Iterable[str]) -> bool:
+    """Whether a message repeats a secret, or the beginning of it."""
+    return any(one[:_RECOGNIZED] in message for one in secrets)
+
+
+def secrets_in(authorization: str) -> Iterator[str]:
     """Return what a message must not repeat of a header: a token, or also a password."""
     scheme, _, token = authorization.partition(" ")
     if token:
