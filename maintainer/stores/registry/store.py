@@ -46,7 +46,7 @@ from maintainer.stores.registry.write import Tags
 
 _BLOBS = "blobs/"
 _LOST = "its manifest is missing"
-_BATCH = 20
+_BATCH = 100
 """How many deletions share one look at the tags."""
 
 
