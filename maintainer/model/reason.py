@@ -598,6 +598,12 @@ class Contended(Base, frozen=True):
     times: int
 
 
+class NumbersReserved(Base, frozen=True):
+    """Uploads that nobody has finished have reserved its next numbers."""
+
+    numbers: int
+
+
 class Locked(Base, frozen=True):
     """A build holds the lock."""
 
@@ -974,6 +980,7 @@ Reason = (
     | RefInUse
     | RefUnchecked
     | Contended
+    | NumbersReserved
     | Locked
     | ManifestGone
     | BlobLost

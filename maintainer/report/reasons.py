@@ -523,6 +523,11 @@ def _(reason: reasons.Contended) -> str:
 
 
 @format_reason.register
+def _(reason: reasons.NumbersReserved) -> str:
+    return f"uploads that have not ended have reserved its next {reason.numbers} numbers"
+
+
+@format_reason.register
 def _(reason: reasons.Locked | reasons.ManifestGone) -> str:
     return reason.problem
 

@@ -514,3 +514,56 @@ def test_one_lost_index_of_several_does_not_pass_for_an_outage(lying: _Lying) ->
 
     assert leads_to(world.newest("a")) == {blob_of("base"), blob_of("a")}
     assert blob_of("unused") not in world.blobs()
+
+
+@pytest.mark.parametrize("service", ["v2", "v1"])
+def test_after_many_uploads_that_failed_an_index_is_written_again(
+    lying: _Lying, service: Service
+) -> None:
+    world, liar = lying
+    how: dict[str, Any] = {"merged_scope": "maintained", "service": service}
+    world.build("base", "api")
+    _runs(world, 1, **how)
+    world.build("base", "web", scope="web")
+    busy = answer(503, "<Error><Code>ServerBusy</Code></Error>")
+    liar.instead = lambda asked: busy if asked.kind == "upload" else None
+    _runs(world, *[0.1] * 12, no_sweep=True, **how)
+    liar.instead = lambda _: None
+
+    report = _runs(world, 1, **how)[-1]
+
+    assert report.status == "done"
+    assert leads_to(world.newest("maintained")) == {
+        blob_of(step) for step in ("base", "api", "web")
+    }
+
+
+@pytest.mark.parametrize("encoding", ["", "aws-chunked", "utf-8"])
+def test_an_encoding_that_encodes_nothing_is_none(lying: _Lying, encoding: str) -> None:
+    world, liar = lying
+    world.build("base", "api")
+    _unused(world)
+    said = {"content-encoding": encoding}
+    liar.lie = lambda asked, true: (
+        replace(true, headers=true.headers | said) if asked.kind == "download" else true
+    )
+
+    reports = _runs(world, 1, 25, 25)
+
+    assert {one.status for one in reports} == {"done"}
+    assert blob_of("unused") not in world.blobs()
+
+
+@pytest.mark.parametrize("kind", ["download", "list"])
+def test_a_redirect_to_a_host_that_cannot_be_is_an_error_in_one_line(
+    lying: _Lying, kind: str
+) -> None:
+    world, liar = lying
+    world.build("base", "api")
+    nowhere = answer(302, "", location="https://xn--a..b/blob")
+    liar.instead = lambda asked: nowhere if asked.kind == kind else None
+
+    (report,) = _runs(world, 1)
+
+    assert report.status == "failed"
+    assert len(report.problems[0].splitlines()) == 1

@@ -4,7 +4,7 @@ The order of the steps is the safety argument: nothing is written before it is k
 generation is, and nothing counts as written before it was read back.
 """
 
-from maintainer.cacheconfig import encode, parse_key, why_too_large
+from maintainer.cacheconfig import IndexId, encode, parse_key, why_too_large
 from maintainer.errors import AlreadyExistsError, BudgetExhaustedError, StoreError
 from maintainer.model import reason as reasons
 from maintainer.model.index import ReadGeneration
@@ -28,7 +28,8 @@ class Writer:
 
     async def write(self, change: Change) -> SwapResult:
         """Write the next generation of an index, if the newest one is known."""
-        for number in range(change.number, change.number + _RESERVED):
+        first = max(change.number, self._last_reserved(change.index) + 1)
+        for number in range(first, first + _RESERVED):
             # Again each time: who had reserved a number may have written it since.
             if conflict := await self._find_newer(change):
                 return conflict
@@ -41,7 +42,20 @@ class Writer:
             except AlreadyExistsError:
                 if taken := await self._wait_for(str(change.index.key(number))):
                     return Conflict(await self._read(change, number, taken), is_newest=False)
-        return Refused(reason=reasons.Contended(_RESERVED))
+                self._note_reserved(change.index, number)
+        return Refused(reason=reasons.NumbersReserved(_RESERVED))
+
+    def _last_reserved(self, index: IndexId) -> int:
+        """Return the highest number of which a run has found that it stays reserved; 0 if none."""
+        name = _name(index)
+        found = (one.removeprefix(name) for one in self._context.tried if one.startswith(name))
+        return max((int(number) for number in found if number.isdecimal()), default=0)
+
+    def _note_reserved(self, index: IndexId, number: int) -> None:
+        """Let later runs begin behind a number whose upload nobody has finished: it may stay so."""
+        tried = self._context.tried
+        tried.pop(f"{_name(index)}{self._last_reserved(index)}", None)
+        tried[f"{_name(index)}{number}"] = self._context.clock()
 
     async def _find_newer(self, change: Change) -> Conflict | None:
         """Return what builders read, if that is not known."""
@@ -95,3 +109,8 @@ class Writer:
         return read_content(
             change.index, number, content, self._context.clock(), location=found.location
         )
+
+
+def _name(index: IndexId) -> str:
+    """Return how the reserved numbers of an index are called among what was tried."""
+    return f"reserved {index.ref} {index.prefix}"

@@ -18,6 +18,9 @@ _T = TypeVar("_T")
 _RECOGNIZED = 40
 """So many characters of a token are as secret as all of it."""
 _QUERY = re.compile(r"\?[^\s?]+")
+_SIGNATURE = re.compile(r"\b(sig(?:nature)?(?:=|%3d))[^\s&]+", re.IGNORECASE)
+_OPAQUE = re.compile(r"(?<!sha256:)\b(?![0-9a-f-]{36}\b)[\w+=%~-]{32,}", re.ASCII)
+"""What may be a part of a token; not a digest, nor the id of a request."""
 _SHOWN = 1_000
 """Characters of a message that are looked at."""
 _PORTS = 2**16
@@ -78,11 +81,13 @@ def refused(answer: Answer, message: str = "") -> StoreError:
 
 def without_secrets(answer: Answer, message: str) -> str:
     """Return what may be shown of a service's message: nothing if it repeats the token or password
-    of the request, or the beginning of it; and of URLs no query, which may be a signature.
+    of the request, or the beginning of it; of URLs no query, which may be a signature; and nothing
+    that looks like another token, or a part of one.
     """
     if repeats_one_of(message, secrets_in(answer.request.headers.get("authorization", ""))):
         return ""
-    return _QUERY.sub("?…", message[:_SHOWN])
+    shown = _SIGNATURE.sub(r"\1…", _QUERY.sub("?…", message[:_SHOWN]))
+    return _OPAQUE.sub("…", shown)
 
 
 def repeats_one_of(message: str, secrets: Iterable[str]) -> bool:
@@ -110,9 +115,9 @@ def to_web_url(text: str | httpx2.URL) -> httpx2.URL | None:
     """Return an absolute URL that can be asked; None if `text` is none."""
     try:
         url = httpx2.URL(text)
-    except httpx2.InvalidURL:
+        can_be_asked = url.scheme in {"http", "https"} and url.host and (url.port or 0) < _PORTS
+    except (httpx2.InvalidURL, ValueError):  # The latter for a host of IDNA that is none.
         return None
-    can_be_asked = url.scheme in {"http", "https"} and url.host and (url.port or 0) < _PORTS
     return url if can_be_asked else None
 
 

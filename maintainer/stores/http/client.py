@@ -59,6 +59,8 @@ _USUAL_HEADERS = {
 """What each request has, unless it has another one."""
 _TIMEOUTS = {"timeout": httpx2.Timeout(30.0, connect=10.0).as_dict()}
 _REDIRECTS = 5
+_ENCODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
+"""What changes content. Storages also state others that change nothing, such as `aws-chunked`."""
 _NO_CONTENT = {"BlobNotFound", "NoSuchKey", "NoSuchVersion"}
 _ERROR_CODE = re.compile(rb"<Code>(\w{1,64})</Code>", re.ASCII)
 _ERROR_SIZE = 16 * 1024
@@ -344,21 +346,22 @@ class UnclearError(StoreError):
 async def _read(response: httpx2.Response, call: Call, request: httpx2.Request) -> bytes:
     """Read an answer. A truncated one of known length raises; others cannot be detected."""
     headers = response.headers
-    encoding = headers.get("content-encoding", "identity").lower()
+    encodings = [one.strip() for one in headers.get("content-encoding", "").lower().split(",")]
+    encodings = [one for one in encodings if one in _ENCODINGS]
     if response.is_success and call.whole:
         chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
         if not chunked and "content-length" not in headers:
             where = place(request)
             raise MalformedAnswerError(f"{where} does not tell how long its answer is")
-        if encoding != "identity":
+        if encodings:
             raise MalformedAnswerError(f"{place(request)} was not asked to encode its answer")
-    if "," in encoding:
+    if len(encodings) > 1:
         raise StoreError(f"{place(request)} encodes its answer more than once")
     length = headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) > call.limit and not call.start:
         raise _too_large(call, request)
     content = bytearray()
-    async for chunk in _pieces(response, encoding):
+    async for chunk in _pieces(response, is_encoded=bool(encodings)):
         content += chunk
         if call.start and response.is_success and len(content) > 1:
             break
@@ -367,9 +370,9 @@ async def _read(response: httpx2.Response, call: Call, request: httpx2.Request) 
     return bytes(content)
 
 
-def _pieces(response: httpx2.Response, encoding: str) -> AsyncIterator[bytes]:
+def _pieces(response: httpx2.Response, *, is_encoded: bool) -> AsyncIterator[bytes]:
     stream = response.stream
-    if encoding == "identity" and isinstance(stream, httpx2.AsyncByteStream):
+    if not is_encoded and isinstance(stream, httpx2.AsyncByteStream):
         return aiter(stream)  # Which saves two layers of generators.
     return response.aiter_bytes()
 

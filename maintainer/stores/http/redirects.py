@@ -21,7 +21,7 @@ def redirected(request: httpx2.Request, response: httpx2.Response) -> httpx2.Req
         return None
     try:
         url = request.url.join(response.headers["Location"])
-    except httpx2.InvalidURL:
+    except (httpx2.InvalidURL, ValueError):  # The latter for an IPv6 address that is none.
         return None
     if not to_web_url(url):
         return None
