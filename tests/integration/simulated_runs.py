@@ -16,6 +16,7 @@ from maintainer.emulator import Running
 from maintainer.emulator.server import Service
 from maintainer.graph.database import Database
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
+from maintainer.model.reason import ClosedRef
 from maintainer.report import Report
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stages.run import Collector, Mode
@@ -206,20 +207,22 @@ class InTurn:
         async with self._turns.take(self._who):
             return await self._store.closed_refs(refs, may_ask)
 
-    async def is_still_closed(self, ref: Ref) -> bool:
+    async def closed_ref(self, ref: Ref) -> ClosedRef | None:
         """Ask again."""
         async with self._turns.take(self._who):
-            return await self._store.is_still_closed(ref)
+            return await self._store.closed_ref(ref)
 
     async def newest_indexes(self) -> tuple[StoredEntry, ...]:
         """List the newest indexes."""
         async with self._turns.take(self._who):
             return await self._store.newest_indexes()
 
-    async def last_used(self, prefix: str, page: int = 1) -> tuple[StoredEntry, ...]:
+    async def last_used(
+        self, prefix: str, page: int = 1, ref: Ref | None = None
+    ) -> tuple[StoredEntry, ...]:
         """List the entries that were used last."""
         async with self._turns.take(self._who):
-            return await self._store.last_used(prefix, page)
+            return await self._store.last_used(prefix, page, ref)
 
     async def look_up(self, key: str) -> CacheHit | None:
         """Look a key up."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from maintainer.cacheconfig import decode
+from maintainer.cacheconfig import ENTRY_VERSION, decode
 from maintainer.emulator.requests import Request
 from maintainer.emulator.server import Running
 from maintainer.model import reason as reasons
@@ -215,6 +215,49 @@ def test_a_ref_that_is_in_use_again_is_left_alone_whenever_that_happens(
     outcomes = [action.outcome for action in report.deletions if action.ref == ref]
     assert set(outcomes) <= {Skipped(reasons.RefInUse(ref))}
     assert asked
+
+
+def test_a_pull_request_that_was_closed_again_since_is_left_alone(world: World) -> None:
+    close(world, hours=3)
+    world.passes(hours=2)
+    entries = [entry.key for entry in world.entries() if entry.ref == CLOSED]
+    asked: list[str] = []
+
+    def build_once_more(request: Request) -> None:
+        if request.path.endswith("pulls/7") and not asked:
+            asked.append(request.path)
+            close(world)
+
+    world.running.observe(after=build_once_more)
+    report = world.gc(room=ROOM)
+
+    assert [entry.key for entry in world.entries() if entry.ref == CLOSED] == entries
+    assert {one.outcome for one in report.deletions if one.ref == CLOSED} == {
+        Skipped(reasons.RefInUse(CLOSED))
+    }
+
+
+def test_what_was_used_in_a_closed_ref_since_the_list_stays(world: World) -> None:
+    close(world, hours=3)
+    world.passes(hours=2)
+    entries = [entry.key for entry in world.entries() if entry.ref == CLOSED]
+    used: list[str] = []
+
+    def use(request: Request) -> None:
+        if request.kind == "list" and not used:
+            world.passes(seconds=5)
+            used.extend(entries[1:])
+            for key in used:
+                world.cache.look_up([CLOSED], key, [], ENTRY_VERSION)
+
+    world.running.observe(after=use)
+    report = world.gc(room=ROOM)
+
+    assert [entry.key for entry in world.entries() if entry.ref == CLOSED] == used
+    assert {one.outcome for one in report.deletions if one.ref == CLOSED} == {
+        Done(),
+        Skipped(reasons.LookedUp()),
+    }
 
 
 @pytest.mark.parametrize("deleted", [1, 2, 3])

@@ -191,7 +191,7 @@ async def test_names_are_quoted(server: Server) -> None:
 async def test_a_question_that_is_asked_again_may_fail(server: Server) -> None:
     async with store_rest(server.url) as store:
         server.on("7", json({"number": 7, "state": "closed"}))
-        assert await store.is_still_closed(PULL)
+        assert await store.closed_ref(PULL)
         server.on("7", FORBIDDEN)
         with pytest.raises(StoreError, match="pull-requests: read"):
-            await store.is_still_closed(PULL)
+            await store.closed_ref(PULL)

@@ -25,8 +25,8 @@ from maintainer.stores.github.versions import LOOK_UP_AND_READ, generation_of
 
 _RECHECKS = 2
 """Requests that tell what builds have done since the run began."""
-_REF_REQUESTS = 3
-"""The most requests that tell whether a ref is still closed."""
+_REF_REQUESTS = 4
+"""The most requests that tell whether a ref is still closed, and what was used there."""
 _FRESH = timedelta(seconds=30)
 """Answers that are older are requested again."""
 
@@ -124,7 +124,7 @@ class PeriodicRecheck:
         Nobody reads what is in a closed ref.
         """
         if entry.ref in self._closed_refs:
-            return await self._veto_closed(entry.ref)
+            return await self._veto_closed(entry)
         if entry.parsed is None:
             return await self._veto_used(entry)
         if isinstance(entry.parsed, IndexKey):
@@ -143,22 +143,30 @@ class PeriodicRecheck:
         self._veto_of_all = hidden or await _answer(self._find_activity, reasons.BuildsUnknown)
         self._asked_at[None] = began
 
-    async def _veto_closed(self, ref: Ref) -> Reason | None:
-        """Check whether a ref is still closed."""
+    async def _veto_closed(self, entry: KnownEntry) -> Reason | None:
+        """Check whether a ref is closed as it was, and nobody has used its entry since the list."""
+        ref = entry.ref
 
         async def ask() -> Reason | None:
-            return None if await self._service.is_still_closed(ref) else reasons.RefInUse(ref)
+            if await self._service.closed_ref(ref) != self._closed_refs[ref]:
+                return reasons.RefInUse(ref)
+            return await self._find_used("", ref)
 
-        return await self._check(ref, ask, lambda error: reasons.RefUnchecked(ref, error))
+        veto = await self._check(ref, ask, lambda error: reasons.RefUnchecked(ref, error))
+        return reasons.LookedUp() if entry.store_id in self._used else veto
+
+    async def _find_used(self, prefix: str, ref: Ref | None = None) -> Reason | None:
+        """Find what was used since the list was read; return a reason if there may be more."""
+        used = self._used_since_listed(await self._service.last_used(prefix, ref=ref))
+        self._used |= used
+        return reasons.TooManyUsed() if len(used) == PAGE else None
 
     async def _veto_used(self, entry: KnownEntry) -> Reason | None:
         """Check whether anybody has used another tool's entry since the list was read."""
         tool = self._tool_of(entry)
 
         async def ask() -> Reason | None:
-            used = self._used_since_listed(await self._service.last_used(tool.prefix))
-            self._used |= used
-            return reasons.TooManyUsed() if len(used) == PAGE else None
+            return await self._find_used(tool.prefix)
 
         veto = await self._check(tool, ask, reasons.UseUnchecked)
         return reasons.LookedUp() if entry.store_id in self._used else veto

@@ -12,6 +12,7 @@ from maintainer.cacheconfig import Ref, why_too_large
 from maintainer.errors import StoreError, UnreadableError, UsageError
 from maintainer.model.doubt import Cause
 from maintainer.model.entry import Access, Listing, StoredEntry, StoreLimits
+from maintainer.model.reason import ClosedRef
 from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github.credentials import (
@@ -85,9 +86,9 @@ class ActionsCacheClient:
         """Find out through the REST API which refs are closed."""
         return await self._refs.find(refs, may_ask) if self._refs else ClosedRefs({})
 
-    async def is_still_closed(self, ref: Ref) -> bool:
+    async def closed_ref(self, ref: Ref) -> ClosedRef | None:
         """Ask through the REST API again whether a ref is closed."""
-        return self._refs is not None and await self._refs.is_still_closed(ref)
+        return await self._refs.closed_ref(ref) if self._refs else None
 
     async def check_refs(self) -> None:
         """Find out whether the token may ask which refs are closed. Raises StoreError."""
@@ -98,9 +99,12 @@ class ActionsCacheClient:
         """List the indexes that were created last, in all refs."""
         return await self._need_rest("list entries").list_last("index-", "created_at")
 
-    async def last_used(self, prefix: str, page: int = 1) -> tuple[StoredEntry, ...]:
+    async def last_used(
+        self, prefix: str, page: int = 1, ref: Ref | None = None
+    ) -> tuple[StoredEntry, ...]:
         """List the entries that were used last, in all refs."""
-        return await self._need_rest("list entries").list_last(prefix, "last_accessed_at", page)
+        rest = self._need_rest("list entries")
+        return await rest.list_last(prefix, "last_accessed_at", page, ref)
 
     async def look_up(self, key: str) -> CacheHit | None:
         """Find the entry with exactly this key, but for case: some services lower it."""

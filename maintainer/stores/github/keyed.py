@@ -97,15 +97,17 @@ class KeyedService(Protocol):
         Raises no StoreError.
         """
 
-    async def is_still_closed(self, ref: Ref) -> bool:
-        """Ask again whether a ref is closed."""
+    async def closed_ref(self, ref: Ref) -> ClosedRef | None:
+        """Ask again why a ref is closed; None if it is not."""
 
     async def newest_indexes(self) -> tuple[StoredEntry, ...]:
         """List the indexes that were created last, in all refs, up to a page of them."""
 
-    async def last_used(self, prefix: str, page: int = 1) -> tuple[StoredEntry, ...]:
-        """List the entries that were used last, in all refs, of those whose keys start with
-        `prefix`: a page of them, the first by default.
+    async def last_used(
+        self, prefix: str, page: int = 1, ref: Ref | None = None
+    ) -> tuple[StoredEntry, ...]:
+        """List the entries that were used last, in one ref or in all, of those whose keys start
+        with `prefix`: a page of them, the first by default.
         """
 
     async def look_up(self, key: str) -> CacheHit | None:

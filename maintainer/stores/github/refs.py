@@ -93,14 +93,13 @@ class RefFinder:
         await findings.confirm_deleted(self._check_default_branch)
         return findings.result()
 
-    async def is_still_closed(self, ref: Ref) -> bool:
+    async def closed_ref(self, ref: Ref) -> ClosedRef | None:
         """Ask again about a ref. Raises StoreError."""
         if _number_of(ref):
-            return await self._closed_pull(ref) is not None
-        if await self._deleted(ref) is None:
-            return False
-        await self._check_default_branch()
-        return True
+            return await self._closed_pull(ref)
+        if deleted := await self._deleted(ref):
+            await self._check_default_branch()
+        return deleted
 
     async def check_permissions(self) -> None:
         """Ask for what shows whether the token may ask which refs are closed. Raises StoreError."""

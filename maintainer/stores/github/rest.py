@@ -141,9 +141,17 @@ class Rest:
                 break
         return Listing(self._tags.spell(_united(passes)), complete=False)
 
-    async def list_last(self, prefix: str, sort: str, number: int = 1) -> tuple[StoredEntry, ...]:
-        """List a hundred entries whose keys start with `prefix`, the last by `sort` first."""
-        params = {"key": prefix, "per_page": str(PAGE), "sort": sort, "direction": "desc"}
+    async def list_last(
+        self, prefix: str, sort: str, number: int = 1, ref: Ref | None = None
+    ) -> tuple[StoredEntry, ...]:
+        """List a hundred entries of a ref, or of all, whose keys start with `prefix`, the last by
+        `sort` first.
+        """
+        params = {"per_page": str(PAGE), "sort": sort, "direction": "desc"}
+        if prefix:
+            params["key"] = prefix
+        if ref:
+            params["ref"] = ref
         if number > 1:
             params["page"] = str(number)
         page = await self._get("recheck", "caches", _read_page, params)
