@@ -259,13 +259,13 @@ class TestWhy:
         world.build("base", "api")
         world.gc()
         environment = world.running.environment(MAIN, repository="example/app")
-        environment["GITHUB_REPOSITORY"] = "example/APP"
+        environment["GITHUB_REPOSITORY"] = "example/other"
         world.gc_in(environment)
 
         told = _read(world, lambda connection: explain(connection, blob_of("api")))
 
-        assert [one.target for one in told] == ["github:example/APP", "github:example/app"]
-        assert " on github:example/APP\n" in _shown(render_why(told))
+        assert [one.target for one in told] == ["github:example/other", "github:example/app"]
+        assert " on github:example/other\n" in _shown(render_why(told))
         assert " on github:example/app: " in _shown(render_forest(_forest(world)))
 
     def test_a_signature_is_told_with_what_it_signs(self, world: World) -> None:

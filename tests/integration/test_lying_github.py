@@ -567,3 +567,15 @@ def test_a_redirect_to_a_host_that_cannot_be_is_an_error_in_one_line(
 
     assert report.status == "failed"
     assert len(report.problems[0].splitlines()) == 1
+
+
+def test_another_spelling_of_the_repository_is_the_same_cache(lying: _Lying) -> None:
+    world, _ = lying
+    world.build("base", "api")
+    _runs(world, 1)
+
+    environment = world.running.environment(MAIN, repository="Example/APP")
+    report = world.gc_in(environment, grace=GRACE)
+
+    assert report.target == "github:example/app"
+    assert report.changes.previous_run == 1

@@ -275,14 +275,17 @@ def _credentials(settings: GitHubSettings, api_url: str) -> Credentials:
 
 
 def _name(settings: GitHubSettings) -> str:
-    """Name the cache. Repositories of two hosts may have one name, and entries of one number."""
+    """Name the cache. Repositories of two hosts may have one name, and entries of one number.
+
+    GitHub ignores the case of a repository's name, so two spellings are one cache.
+    """
     api_url, service_url = settings.api_url, _service_url(settings)
     if not settings.repository:
         return f"github:{httpx2.URL(service_url).netloc.decode('ascii')}"
     together = not service_url or are_of_one_cache(api_url, service_url)
     host = httpx2.URL(api_url if together else service_url).host
     here = "" if together and (host == _GITHUB or _is_loopback(host)) else f"{host}/"
-    return f"github:{here}{settings.repository}"
+    return f"github:{here}{settings.repository.lower()}"
 
 
 def _is_loopback(host: str) -> bool:
