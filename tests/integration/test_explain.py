@@ -264,7 +264,7 @@ class TestWhy:
 
         told = _read(world, lambda connection: explain(connection, blob_of("api")))
 
-        assert [one.target for one in told] == ["github:example/other", "github:example/app"]
+        assert [one.target for one in told] == ["github:example/app", "github:example/other"]
         assert " on github:example/other\n" in _shown(render_why(told))
         assert " on github:example/app: " in _shown(render_forest(_forest(world)))
 
