@@ -2,17 +2,29 @@
 
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 
 from maintainer.cacheconfig.keys import DIGEST_FORM, Digest, is_digest
-from maintainer.cacheconfig.oci import MANIFEST_TYPES, is_of_manifest
+from maintainer.cacheconfig.oci import MANIFEST_TYPES
 
 _INDEXES = frozenset(one for one in MANIFEST_TYPES if "index" in one or "list" in one)
 IMAGE_TYPES = MANIFEST_TYPES - _INDEXES
 """The media types of manifests that list no others."""
 _DIGEST = re.compile(rf"(?:{DIGEST_FORM})(?![0-9a-f])".encode())
+_BLOB = re.compile(r"[./](?:layer|rootfs|config|cacheconfig|container\.image)\.")
+"""What the media types of layers and configs contain."""
 _NONE = msgspec.Raw(b"null")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """Something that an index lists."""
+
+    digest: Digest
+    is_index: bool
+    """Whether its media type says that it is an index, too."""
 
 
 class _Listed(msgspec.Struct, rename="camel"):
@@ -42,23 +54,23 @@ def digests_in(content: bytes) -> set[Digest]:
     return {Digest(one.decode()) for one in _DIGEST.findall(content + b"\n" + plain)}
 
 
-def children_of(content: bytes, *, images: bool = False) -> list[Digest]:
-    """Return the indexes that an index lists; or its images, which list nothing further.
+def children_of(content: bytes) -> list[Child]:
+    """Return what an index lists that may list more: neither images, nor layers and configs."""
+    return [
+        Child(digest, is_index="index" in kind or "list" in kind)
+        for kind, digest in _listed_in(content)
+        if not (kind in IMAGE_TYPES or _BLOB.search(kind))
+    ]
 
-    What has no media type may be an index. Blobs, which the index of a cache lists, are neither.
-    """
+
+def images_of(content: bytes) -> list[Digest]:
+    """Return the images that an index lists, one for each platform: they list nothing further."""
+    return [digest for kind, digest in _listed_in(content) if kind in IMAGE_TYPES]
+
+
+def _listed_in(content: bytes) -> list[tuple[str, Digest]]:
     listed = _read_image(content).manifests or []
-    wanted = _is_image if images else _may_be_index
-    return [Digest(one.digest) for one in listed if is_digest(one.digest) and wanted(one)]
-
-
-def _is_image(one: _Listed) -> bool:
-    return one.media_type in IMAGE_TYPES
-
-
-def _may_be_index(one: _Listed) -> bool:
-    may_be = is_of_manifest(one.media_type) or not one.media_type
-    return may_be and not _is_image(one)
+    return [(one.media_type, Digest(one.digest)) for one in listed if is_digest(one.digest)]
 
 
 def config_of(content: bytes) -> Digest | None:

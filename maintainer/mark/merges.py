@@ -2,15 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Sink, merge, prune
-from maintainer.cacheconfig.shrink import Export
+from maintainer.cacheconfig.shrink import Export, built_since
+from maintainer.cacheconfig.timestamps import to_nanoseconds
 from maintainer.mark.fitting import exports_to, fit, omitted_of
 from maintainer.mark.generations import Generations
 from maintainer.model import reason as reasons
 from maintainer.model.marks import Index
 from maintainer.model.remembered import Remembered
 from maintainer.model.snapshot import Snapshot
+
+_LONG = timedelta(days=30)
+"""What no build has built on since is not kept for indexes that nobody has seen."""
 
 
 def merge_others(
@@ -23,8 +28,12 @@ def merge_others(
     sources = [one.merged for one in here if one.merged.records]
     sources += [taken_over] if taken_over.records else []
     sources += _needed_by_others(found, snapshot)
-    if not _is_all_seen(here, snapshot):
-        sources += [one.config for one in found.stored[-1:] if one.config and one.config.records]
+    stored = found.stored[-1].config if found.stored else None
+    if stored and stored.records and not _is_all_seen(here, snapshot):
+        sources.append(stored)
+    elif stored and snapshot.facts.is_searched and not any(one.is_forgotten for one in here):
+        # Others may exist that nobody named. What no build has built on for long is not theirs.
+        sources.append(built_since(stored, to_nanoseconds(snapshot.now - _LONG)))
     merged = prune(merge(sources), snapshot.staying_blobs)
     fitting = fit(snapshot, merged, _exports(here, snapshot))
     if not (fitting.records or found.stored or found.unread):
@@ -40,13 +49,10 @@ def merge_others(
 def _is_all_seen(here: Sequence[Index], snapshot: Snapshot) -> bool:
     """Whether nothing exists that the merge is made of and that was not seen this time.
 
-    If the settings choose none of the names that exist, they may be mistyped. What its owner has
-    had forgotten is dropped without a list, too: the next list brings back what else was there.
+    If the settings choose none of the names that exist, they may be mistyped.
     """
     if not snapshot.listing_complete or any(one.unread for one in here):
         return False
-    if snapshot.facts.is_searched:
-        return any(one.is_forgotten for one in here)
     return not snapshot.facts.leaves_out or any(one.merged.records for one in here)
 
 

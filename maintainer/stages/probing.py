@@ -12,7 +12,7 @@ from maintainer.report.words import format_duration
 from maintainer.stages.run import Listed, Probed, Run
 
 _AHEAD = timedelta(days=1)
-"""No mistake about time zones is larger, and no answer that a proxy has kept is older."""
+"""No mistake about time zones is larger."""
 
 
 async def list_cache(run: Run, at: datetime, limits: StoreLimits | None = None) -> Listed:

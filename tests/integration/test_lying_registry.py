@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import anyio
@@ -285,3 +286,77 @@ def test_one_wrong_answer_loses_nothing_of_an_export(
     assert not answers
     assert registry.blobs_of("api") == {blob_of(step) for step in ("base", "api", "web")}
     assert registry.blobs_of("maintained") == registry.blobs_of("api")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (501, {"content-type": "application/json"}, b'{"errors":[{"code":"UNSUPPORTED"}]}'),
+        (505, {}, b""),
+        (401, {"www-authenticate": 'Basic realm="x"'}, b""),
+        (200, {"content-type": "text/html"}, b"<html>"),
+        (303, {"location": "/login"}, b""),
+    ],
+    ids=lambda reply: str(reply[0]),
+)
+def test_a_registry_without_a_list_of_referrers_may_answer_anything(
+    registry: DockerRegistry, gate: Gate, memory: Memory, reply: Reply
+) -> None:
+    gate.lie = _answering(f"GET {_PLACE}/referrers/", reply)
+    old = registry.build("api", "base", "api")
+    _gc(registry, gate, memory)
+    registry.build("api", "base", "web")
+
+    report = _gc(registry, gate, memory, 30)
+
+    assert report.status == "done"
+    assert report.requests.retries == 0
+    assert old not in registry.manifests()
+
+
+@pytest.mark.parametrize("tags", [(), ("api",)])
+def test_a_tag_that_stays_hidden_is_reported_as_what_keeps_all_manifests(
+    registry: DockerRegistry, gate: Gate, memory: Memory, tags: tuple[str, ...]
+) -> None:
+    registry.build("api", "base", "api")
+    put_image(registry, "release", "image")
+    _gc(registry, gate, memory, tags=tags)
+    registry.build("api", "base", "web")
+    gate.lie = lambda what, true: _MISSING if what.endswith("/manifests/release") else true
+
+    report = _gc(registry, gate, memory, 30, tags=tags)
+
+    assert report.verdict
+    assert report.verdict.level == "attention"
+    assert "release (its manifest is missing, so no manifest is deleted" in report.verdict.message
+
+
+def test_an_answer_that_a_proxy_has_kept_tells_nothing_of_the_clock(
+    registry: DockerRegistry, gate: Gate, memory: Memory
+) -> None:
+    registry.build("api", "base", "api")
+    kept = {"date": format_datetime(START - timedelta(days=4), usegmt=True), "age": "345600"}
+    gate.lie = lambda what, true: (
+        (true[0], true[1] | kept, true[2]) if "/manifests/" in what else true
+    )
+
+    assert _gc(registry, gate, memory).status == "done"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        '<https://docs.test/é>; rel="help"',
+        "<https://docs.test/?a;b>; rel=help",
+        "<https://docs.test/>",
+    ],
+)
+def test_a_link_to_something_else_is_no_next_page(
+    registry: DockerRegistry, gate: Gate, memory: Memory, link: str
+) -> None:
+    registry.build("api", "base", "api")
+    gate.lie = lambda what, true: (
+        (true[0], true[1] | {"link": link}, true[2]) if "/tags/list" in what else true
+    )
+
+    assert _gc(registry, gate, memory).status == "done"

@@ -565,7 +565,7 @@ def test_a_tag_whose_manifest_is_lost_is_reported_and_the_merge_keeps_what_it_he
 
     everything = {blob_of("base"), blob_of("api"), blob_of("web")}
     assert [(one.name, one.problem) for one in report.broken_tags] == [
-        ("api", "its manifest is missing")
+        ("api", "its manifest is missing, so no manifest is deleted while it is listed")
     ]
     assert report.verdict
     assert "Builds cannot import 1 tag: api" in report.verdict.message

@@ -667,6 +667,23 @@ def test_the_same_export_again_after_forget_is_remembered(moto: Moto, memory: Me
     assert moto.blobs_of("web") == {blob_of("base"), blob_of("web")}
 
 
+def test_what_was_exported_just_before_the_last_run_is_forgotten_all_the_same(
+    moto: Moto, memory: Memory
+) -> None:
+    moto.export("web", "base", "web")
+    moto.export("api", "base", "api")
+    moto.now += timedelta(minutes=5)
+    _gc(moto, memory)
+    moto.now += timedelta(hours=1)
+    with memory.database.begin() as connection:
+        forget(connection, "web", moto.now, dry_run=False)
+    moto.now += timedelta(hours=1)
+
+    _gc(moto, memory)
+
+    assert moto.blobs_of("web") == frozenset()
+
+
 def _export_again(moto: Moto, name: str, *steps: str) -> None:
     """Export what is stored under a name already: S3's tag of it is the same."""
     for step in steps:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from maintainer.cacheconfig.images import children_of, config_of, digests_in, holds_cache
+from maintainer.cacheconfig import Digest
+from maintainer.cacheconfig.images import (
+    Child,
+    children_of,
+    config_of,
+    digests_in,
+    holds_cache,
+    images_of,
+)
 from maintainer.cacheconfig.oci import INDEX_TYPE, MANIFEST_TYPE
 
 _ONE = f"sha256:{'a' * 64}"
@@ -26,11 +34,34 @@ def test_an_index_lists_other_indexes_and_images() -> None:
         f'{{"mediaType": "{MANIFEST_TYPE}", "digest": "latest"}}]}}'
     ).encode()
 
-    assert children_of(content) == [_ONE]
-    assert children_of(content, images=True) == [_OTHER]
+    assert children_of(content) == [Child(Digest(_ONE), is_index=True)]
+    assert images_of(content) == [_OTHER]
     assert config_of(content) is None
     assert config_of(b'{"config": {"digest": "latest"}}') is None
     assert config_of(f'{{"config": {{"digest": "{_ONE}"}}}}'.encode()) == _ONE
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("application/vnd.docker.distribution.manifest.list.v2+json", True),
+        ("", False),
+        ("application/octet-stream", False),
+        ("application/vnd.oci.artifact.manifest.v1+json", False),
+        ("application/vnd.oci.image.layer.v1.tar+zstd", None),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", None),
+        ("application/vnd.oci.image.config.v1+json", None),
+        ("application/vnd.docker.container.image.v1+json", None),
+        ("application/vnd.buildkit.cacheconfig.v0", None),
+    ],
+)
+def test_whatever_may_list_more_is_followed_and_no_layer_or_config_of_a_cache(
+    kind: str, found: bool | None
+) -> None:
+    content = f'{{"manifests": [{{"mediaType": "{kind}", "digest": "{_ONE}"}}]}}'.encode()
+
+    assert [one.is_index for one in children_of(content)] == ([] if found is None else [found])
+    assert images_of(content) == []
 
 
 @pytest.mark.parametrize("content", _NOT_JSON)

@@ -1,10 +1,13 @@
 """The merge of all other indexes of a ref, or of all other tags: when it is written, and why."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from msgspec import structs
 
-from maintainer.cacheconfig import NO_REF, IndexId, Scope, Sink, merge
+from maintainer.cacheconfig import NO_REF, CacheConfig, IndexId, Scope, Sink, merge
+from maintainer.cacheconfig.timestamps import to_nanoseconds
 from maintainer.mark import mark
 from maintainer.model.decision import Plan, Rules
 from maintainer.model.marks import Index
@@ -210,21 +213,39 @@ def test_nothing_goes_from_a_merge_while_not_all_is_seen(unread: bool) -> None:
     assert blob("c") in _merge_in(_with_a_merge(world)).merged.blobs
 
 
-@pytest.mark.parametrize("is_written", [True, False])
-def test_where_indexes_are_only_searched_a_merge_keeps_what_others_may_need(
-    is_written: bool,
+def _made(index: CacheConfig, *, days_ago: int) -> CacheConfig:
+    at = to_nanoseconds(NOW - timedelta(days=days_ago))
+    records = (
+        structs.replace(
+            one, results=tuple(structs.replace(each, created_at=at) for each in one.results)
+        )
+        for one in index.records
+    )
+    return structs.replace(index, records=tuple(records))
+
+
+@pytest.mark.parametrize(("days_ago", "stays"), [(29, True), (31, False)])
+def test_where_indexes_are_only_searched_a_merge_keeps_for_a_month_what_others_may_need(
+    days_ago: int, stays: bool
 ) -> None:
+    held = _made(an_index("a", "c", "gone"), days_ago=days_ago)
+    snapshot = _with_a_merge(_two_images().with_blobs("c").with_index(4, held, of=MERGE))
+
+    merged = _merge_in(replace(snapshot, facts=StoreFacts(is_searched=True))).merged
+
+    assert merged.blobs == {blob("a"), blob("b")} | ({blob("c")} if stays else set())
+
+
+def test_where_indexes_are_only_searched_a_former_merge_drops_only_what_is_gone() -> None:
     world = _two_images().with_blobs("c").with_generation(4, "a", "c", "gone", of=MERGE)
-    merge_in = _with_a_merge(world) if is_written else _written_by_us(world.build())
+    snapshot = replace(_written_by_us(world.build()), facts=StoreFacts(is_searched=True))
 
-    held = _merge_in(replace(merge_in, facts=StoreFacts(is_searched=True))).merged.blobs
-
-    assert held == {blob("a"), blob("c")} | ({blob("b")} if is_written else set())
+    assert _merge_in(snapshot).merged.blobs == {blob("a"), blob("c")}
 
 
 def test_what_is_forgotten_leaves_a_merge_of_indexes_that_are_only_searched() -> None:
-    world = _two_images().with_blobs("c").with_generation(4, "a", "b", "c", of=MERGE)
-    snapshot = _with_a_merge(world)
+    held = _made(an_index("a", "b", "c"), days_ago=1)
+    snapshot = _with_a_merge(_two_images().with_blobs("c").with_index(4, held, of=MERGE))
     forgotten = {WEB: Remembered(forgotten=True)}
 
     facts = StoreFacts(is_searched=True)

@@ -52,7 +52,6 @@ class Address:
             least_grace=self.longest_export,
             noun="container",
             touches=False,
-            tags_contents=False,
             names=self.names,
         )
 

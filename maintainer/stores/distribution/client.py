@@ -3,6 +3,7 @@
 Source: https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -38,12 +39,17 @@ MANIFEST_LIMIT = 4 * 1024 * 1024
 """Bytes; registries take no larger manifests."""
 _MAX_PAGES = 1_000
 _MAX_TAGS = _MAX_REPOSITORIES = 100_000
+_MAX_LINK = 8192
+_NAME = r"[\w!#$&+.^`|~*-]+"
+_VALUE = r'(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*)'
+_LINK = re.compile(rf"[\s,]*<([^>]*)>((?:\s*;\s*(?:{_NAME}(?:\s*=\s*{_VALUE})?)?)*)\s*(?=,|$)")
+_LINK_PARAMETER = re.compile(rf"({_NAME})\s*=\s*({_VALUE})")
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
 _NO_SUCH = frozenset({HTTPStatus.NOT_FOUND})
 _BLOB_UNKNOWN = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
 _UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _ANY_REFUSAL = frozenset(range(400, 500))
-_REDIRECTS = frozenset(range(300, 400))
+_NO_SUCCESS = frozenset(range(300, 600))
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -211,11 +217,13 @@ class Client:
         Registries without this list, which is newer than the others, answer anything.
         """
         url = self._base.join(f"referrers/{digest}")
-        call = download_of(url, limit=MANIFEST_LIMIT, follow=False)
+        call = replace(download_of(url, limit=MANIFEST_LIMIT, follow=False), once=True)
         try:
-            answer = await self._send(call, PULL, _ANY_REFUSAL | _REDIRECTS)
+            answer = await self._send(call, PULL, _NO_SUCCESS)
             return answer.is_success and bool(parse(answer, _Referrers).manifests)
-        except MalformedAnswerError:
+        except UnreadableError:
+            return True  # It is long.
+        except (DeniedError, MalformedAnswerError):
             return False
 
     async def has_blob(self, digest: Digest) -> bool:
@@ -338,15 +346,18 @@ def _unread(answer: Answer) -> Answer:
 
 
 def _next_of(answer: Answer) -> str | None:
-    """Return where the next page is; None if this is the last one. Raises MalformedAnswerError."""
-    said = {"Link": answer.headers.get("link", "")}
-    links = httpx2.Response(HTTPStatus.OK, headers=said).links.values()
-    for link in links:
-        about = {name.lower(): value for name, value in link.items()}
-        if "rel" not in about:
-            raise malformed(answer, "its Link header is not valid")
-        if "next" in about["rel"].lower().split():
-            return about["url"]
+    """Return where the next page is; None if this is the last one. Raises MalformedAnswerError.
+
+    Source: RFC 8288, section 3. httpx's own parser ends at a semicolon within a URL.
+    """
+    text, place = answer.headers.get("link", ""), 0
+    while link := _LINK.match(text[:_MAX_LINK], place):
+        place = link.end()
+        for name, value in _LINK_PARAMETER.findall(link[2]):
+            if name.lower() == "rel" and "next" in value.strip('"').lower().split():
+                return link[1]
+    if text[place:].strip(" ,"):
+        raise malformed(answer, "its Link header is not valid")
     return None
 
 

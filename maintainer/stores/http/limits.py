@@ -55,7 +55,8 @@ def requested_wait(answer: Answer, now: datetime) -> timedelta | None:
 
 def note_rate_limit(answer: Answer, requests: RequestLog) -> None:
     """Remember what an answer of the REST API says about its rate limit, and its clock."""
-    requests.date = answer.headers.get("date", "")
+    if "age" not in answer.headers:  # A proxy has kept what has one.
+        requests.date = answer.headers.get("date", "")
     remaining = _number(answer.headers, "x-ratelimit-remaining")
     if remaining is None:
         return

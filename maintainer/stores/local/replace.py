@@ -159,14 +159,17 @@ class Replacer:
 
         To look took hours, if contents were read.
         """
+        pending = [one for one in attempts if one.result is None]
+        blobs = frozenset[Digest]().union(*(one.change.content.blobs for one in pending))
         try:
-            for attempt in (one for one in attempts if one.result is None):
-                blobs = attempt.change.content.blobs
-                if lost := blobs - states_of(self._files, blobs).keys():
-                    attempt.defer(reasons.BlobLost(min(lost)))
+            stored = states_of(self._files, blobs).keys()
         except StoreError as error:
-            for attempt in (one for one in attempts if one.result is None):
+            for attempt in pending:
                 attempt.fail(str(error))
+            return
+        for attempt in pending:
+            if lost := attempt.change.content.blobs - stored:
+                attempt.defer(reasons.BlobLost(min(lost)))
 
     async def _try(self, pending: Mapping[str, _Attempt], sleep: Sleep) -> None:
         """Replace all of these tags at once; or none, if builds have exported to some of them.

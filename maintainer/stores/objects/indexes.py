@@ -92,7 +92,7 @@ class Indexes:
         """
         found = await self._read(listed.key, listed)
         if found and found.location:
-            self.known[listed.key] = replace(listed, tag=found.location)
+            self.known[listed.key] = replace(listed, tag=tag_in(found.location))
         elif listed.key not in self.ignored:
             raise UnreadableError(
                 Cause.NOT_FOUND, f"{printable(listed.key)} is listed, and not there"
@@ -123,7 +123,7 @@ class Indexes:
         index = self._layout.index_of(key)
         one = None
         if content.lstrip().startswith(_BEGINNING):
-            one = read_content(index, NUMBER, content, seen.modified_at, location=seen.tag)
+            one = read_content(index, NUMBER, content, seen.modified_at, location=place_of(seen))
             if one.config is not None and one.config.records:
                 return one
         if listed and not _is_same(listed, seen):
@@ -161,7 +161,7 @@ class Indexes:
         seen, other = found
         self.known[key] = seen
         return Conflict(
-            read_content(change.index, NUMBER, other, seen.modified_at, location=seen.tag)
+            read_content(change.index, NUMBER, other, seen.modified_at, location=place_of(seen))
         )
 
     async def _put(
@@ -181,7 +181,8 @@ class Indexes:
         if found is None or found[1] != content:
             return Refused(reason=reasons.Exported())
         seen = self.known[key] = found[0]
-        written = read_content(change.index, NUMBER, content, seen.modified_at, location=seen.tag)
+        place = place_of(seen)
+        written = read_content(change.index, NUMBER, content, seen.modified_at, location=place)
         return Swapped(written, {})  # What is stored is what is listed: blobs.
 
     async def _has_conditions(self, context: RunContext) -> bool:
@@ -222,6 +223,8 @@ class Indexes:
                 log.warning("%s stays: %s", printable(key), problem)
 
 
+_ROUNDED = 2
+"""Seconds."""
 _BEGINNING = b"{"
 """An index of BuildKit is a JSON object, even if it was spoiled."""
 _TRIED = f"conditions of writes, by {__version__}"
@@ -251,6 +254,27 @@ def _is_same(listed: Object, seen: Object) -> bool:
 
 def _may_be_object(beginning: bytes) -> bool:
     return beginning.lstrip()[:1] in (b"", _BEGINNING)
+
+
+def place_of(one: Object) -> str:
+    """Return what tells a version of an index from all others: its tag, and when it was written.
+
+    The tag alone is that of the content, on many services.
+    """
+    return f"{one.tag} {int(one.modified_at.timestamp())}"
+
+
+def tag_in(place: str) -> str:
+    """Return the tag."""
+    return place.rpartition(" ")[0]
+
+
+def is_at(place: str | None, one: Object) -> bool:
+    """Whether an object is the version that was read; lists may round its time differently."""
+    tag, _, at = (place or "").rpartition(" ")
+    if tag != one.tag or not at.isdecimal():
+        return False
+    return abs(int(at) - one.modified_at.timestamp()) <= _ROUNDED
 
 
 def tag_of(one: Object | None) -> str | None:

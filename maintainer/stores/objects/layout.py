@@ -31,8 +31,6 @@ class Layout:
     """What people call the storage."""
     touches: bool = True
     """Whether an export writes old blobs anew that it finds; otherwise their age shows no use."""
-    tags_contents: bool = True
-    """Whether what is written again with the same content has the same tag."""
     names: tuple[str, ...] = ()
     """The names of the indexes to maintain, with `*` and `?`; all if empty. The others keep their
     blobs, and stay as they are.

@@ -15,7 +15,7 @@ from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
-from maintainer.model.memory import SKEW, KnownPlace, Memory
+from maintainer.model.memory import Memory
 from maintainer.model.reason import Note
 from maintainer.model.store import Abilities, StoreFacts
 from maintainer.sanitize import printable
@@ -33,7 +33,7 @@ from maintainer.stores.base import (
 from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.looking import configured_limits, look_up, number_of
 from maintainer.stores.objects.claims import Claims
-from maintainer.stores.objects.indexes import NUMBER, Indexes
+from maintainer.stores.objects.indexes import NUMBER, Indexes, is_at
 from maintainer.stores.objects.layout import Layout
 from maintainer.stores.objects.requests import Object, Objects
 from maintainer.stores.objects.sweep import BATCH, Deletions
@@ -136,7 +136,7 @@ class ObjectStore:
             if not self._layout.maintains(seen.key):
                 if problem := await self._pin(seen, index, pinned):
                     unread.append(UnreadGeneration(index, 0, reasons.Problem(problem)))
-            elif place and self._is_known(seen, place, known.probed_at):
+            elif place and place.valid and is_at(place.location, seen):
                 found.add(place.generation_id)
             else:
                 try:
@@ -169,14 +169,6 @@ class ObjectStore:
                 notes=(*nothing, *await self._objects.notes(self._layout, now)),
             ),
         )
-
-    def _is_known(self, seen: Object, place: KnownPlace, probed_at: datetime | None) -> bool:
-        """Whether an index is as it was read, and no build may have exported the same since."""
-        if place.location != seen.tag or not place.valid:
-            return False
-        if probed_at is None or not self._layout.tags_contents or not place.is_export:
-            return True
-        return seen.modified_at <= probed_at - SKEW
 
     async def _refuse_unlisted(self, known: Memory, listed: frozenset[str]) -> None:
         """Raise StoreError if an index is not listed and exists: others may be missing, too."""

@@ -16,7 +16,7 @@ from maintainer.sanitize import printable
 from maintainer.stores.base import RunContext
 from maintainer.stores.batches import Batches
 from maintainer.stores.objects.claims import Claims
-from maintainer.stores.objects.indexes import Indexes
+from maintainer.stores.objects.indexes import Indexes, tag_in
 from maintainer.stores.objects.layout import Layout
 from maintainer.stores.objects.requests import Object, Objects
 
@@ -112,7 +112,7 @@ class Deletions:
                 problem = f"a build has written {printable(seen.key)}, which cannot be read"
                 raise ChangedError(problem)
             self._protected |= found.config.blobs
-            self._changed[seen.key] = found.location or ""
+            self._changed[seen.key] = tag_in(found.location or "")
 
     def _veto(self, deletion: _Deletion, found: Object) -> ChangedError | None:
         """Return why a blob stays, if so."""

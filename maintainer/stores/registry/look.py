@@ -7,7 +7,14 @@ from itertools import chain
 from typing import Self
 
 from maintainer.cacheconfig import Digest
-from maintainer.cacheconfig.images import IMAGE_TYPES, children_of, config_of, digests_in
+from maintainer.cacheconfig.images import (
+    IMAGE_TYPES,
+    Child,
+    children_of,
+    config_of,
+    digests_in,
+    images_of,
+)
 from maintainer.cacheconfig.oci import CacheManifest, read_manifest
 from maintainer.concurrency import for_each
 from maintainer.errors import UnreadableError
@@ -58,7 +65,7 @@ class Image:
     @classmethod
     def of(cls, content: bytes) -> Self:
         """Read it."""
-        return cls(config_of(content), tuple(children_of(content, images=True)))
+        return cls(config_of(content), tuple(images_of(content)))
 
 
 @dataclass(slots=True)
@@ -176,27 +183,37 @@ async def _follow(client: Client, tag: str, digest: Digest, seen: Tagged) -> Non
     await _reach(client, children_of(document.content), seen.reached)
 
 
-async def _reach(client: Client, digests: Iterable[Digest], reached: set[Digest]) -> None:
-    """Follow manifests, and collect everything that they name.
+async def _reach(client: Client, children: Iterable[Child], reached: set[Digest]) -> None:
+    """Follow what may list more, and collect everything that it names.
 
-    Raises UnreadableError if one of them is not there: nobody knows what it leads to.
+    Raises UnreadableError if an index is not shown: nobody knows what it leads to. What has another
+    media type, and is not shown as a manifest, is none.
     """
-    waiting = set(digests)
+    waiting, followed = _by_digest(children), set[Digest]()
 
-    async def follow(digest: Digest) -> list[Digest]:
-        reached.add(digest)
-        document = await client.manifest(digest)
-        if document is None:
-            problem = f"it leads to {digest}, which is not there"
+    async def follow(child: Child) -> list[Child]:
+        document = await client.manifest(child.digest)
+        if document is None and child.is_index:
+            problem = f"it leads to {child.digest}, which is not shown"
             raise UnreadableError(Cause.NOT_FOUND, problem)
+        if document is None:
+            return []
         reached.update(digests_in(document.content))
         return children_of(document.content)
 
     for _ in range(_MAX_DEPTH):
         if len(waiting) > _MAX_BELOW:
             break
-        below = set(chain.from_iterable(await for_each(follow, sorted(waiting))))
-        waiting = below - waiting
+        reached.update(waiting)
+        followed.update(waiting)
+        below = await for_each(follow, [waiting[digest] for digest in sorted(waiting)])
+        found = _by_digest(chain.from_iterable(below))
+        waiting = {digest: one for digest, one in found.items() if digest not in followed}
     if waiting:
         problem = "it leads to more indexes than a run follows"
         raise UnreadableError(Cause.TOO_LARGE, problem)
+
+
+def _by_digest(children: Iterable[Child]) -> dict[Digest, Child]:
+    """Return each once: as an index, if it is called one anywhere."""
+    return {one.digest: one for one in sorted(children, key=lambda one: one.is_index)}

@@ -138,8 +138,9 @@ class RegistryStore:
 
         A tag that was deleted since the first list is not in the second one.
         """
-        absent = set(filter(self._is_selected, tagged.absent))
-        return frozenset(absent.intersection(await self._client.tags() or ()) if absent else ())
+        if not tagged.absent:
+            return frozenset()
+        return frozenset(tagged.absent.intersection(await self._client.tags() or ()))
 
     def _is_selected(self, tag: str) -> bool:
         return self._address.selects(tag) or tag == self._merged_tag
@@ -186,7 +187,7 @@ class RegistryStore:
 
         await for_each(look, sorted(caches))
         await self._check_gone(known)
-        for index in map(index_of, self._lost):
+        for index in map(index_of, filter(self._is_selected, self._lost)):
             for place in known.places.get(index, {}).values():
                 if str(index) == self._merged_tag:
                     # It can be made again, and no build exports to it.
@@ -233,7 +234,8 @@ class RegistryStore:
             others=frozenset(map(index_of, others)),
             leaves_out=not all(map(self._is_selected, tags)),
             broken=tuple(
-                BrokenTag(printable(tag), _LOST) for tag in sorted(self._lost - {self._merged_tag})
+                BrokenTag(printable(tag), f"{_LOST}, so no manifest is deleted while it is listed")
+                for tag in sorted(self._lost - {self._merged_tag})
             ),
             index_limit=IMPORT_LIMIT,
             notes=tuple([note async for note in self._notes()]),
@@ -323,10 +325,7 @@ class RegistryStore:
             return error
 
     async def _look_again(self) -> None:
-        """Look what tags lead to now, and read those that have changed.
-
-        Raises ChangedError if that is not known of all: any manifest may be that of the others.
-        """
+        """Look what tags lead to now, and read those that have changed."""
         seen = self._tagged
         tags = await self._client.tags()
         if tags is None:
@@ -334,14 +333,12 @@ class RegistryStore:
         now = await look_at_tags(self._client, tags, self._is_selected, seen.tags)
         if now.unread:
             raise ChangedError(f"a build has written {min(now.unread)}, which cannot be read")
-        if now.absent:
-            raise ChangedError(f"{min(now.absent)} is listed, and its manifest is not shown")
         seen.caches = {
             tag: now.caches.get(tag, cache)
             for tag, cache in (seen.caches | now.caches).items()
             if tag in now.tags and tag not in now.images
         }
-        seen.tags = now.tags
+        seen.tags, seen.absent = now.tags, now.absent
         seen.reached |= now.reached
         seen.named |= now.named
 
@@ -373,6 +370,9 @@ class RegistryStore:
         cache = self._caches.get(digest)
         if cache is None or self._tagged.leads_to(digest):
             raise ChangedError("a tag leads to it")
+        if self._tagged.absent:  # Any manifest may be theirs.
+            tag = min(self._tagged.absent)
+            raise ChangedError(f"{tag} is listed, and its manifest is not shown")
         if hidden := self._untagged.hidden:
             raise ChangedError(f"{hidden} is listed and not shown, and may lead to it")
         if cache.blobs & self._needed - self._tags.blobs:
