@@ -614,3 +614,50 @@ def test_a_file_system_with_one_mode_for_all_files_is_written_and_a_refused_mode
     is_written = mode_of_all != 0o600
     assert ("maintained" in world.tags()) == is_written
     assert bool(report.problems) != is_written
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_young_blob_that_the_disk_cannot_read_ends_no_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, verify: bool
+) -> None:
+    world.build("base", "api")
+    world.gc()
+    world.passes(hours=1)
+    world.build("base", "api", "new")
+    inode, read = (world.blobs / layer_of("new")[7:]).stat().st_ino, os.read
+
+    def fail(number: int, size: int) -> bytes:
+        if os.fstat(number).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(number, size)
+
+    monkeypatch.setattr(os, "read", fail)
+
+    assert world.gc(verify=verify).status == "done"
+
+
+def test_a_tag_that_no_database_holds_keeps_what_it_needs(world: World) -> None:
+    world.build("base", "api")
+    world.build("base", "web", tag="a\0b")
+    world.passes(days=3)
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert report.status == "done"
+    assert world.steps("base", "api", "web") == {layer_of(one) for one in ("base", "api", "web")}
+
+
+def test_an_upload_whose_time_is_far_ahead_stops_no_sweep(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "api")
+    world.put("orphan")
+    world.gc()
+    later = (world.now + timedelta(days=3650)).timestamp()
+    os.utime(world.begin_upload("dead"), (later, later))
+    monkeypatch.setattr(world, "settle", lambda: None)
+    for _ in range(2):
+        world.passes(days=40)
+        world.gc()
+
+    assert not world.steps("orphan")

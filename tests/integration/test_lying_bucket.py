@@ -1,13 +1,16 @@
 """Object storages that answer in time, in form, and wrongly."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
 from maintainer.cacheconfig import encode
 from maintainer.model.outcome import Skipped
@@ -34,6 +37,7 @@ def moto(server: Moto) -> Moto:
     server.empty()
     server.now = START
     server.lie, server.before = None, lambda: None
+    server.refuses_conditions = server.ignores_conditions = False
     return server
 
 
@@ -42,14 +46,20 @@ def memory(tmp_path: Path) -> Memory:
     return Memory.make(tmp_path, 1)[0]
 
 
-def _gc(moto: Moto, memory: Memory, prefixes: tuple[str, ...] = ("manifests/",)) -> Report:
+def _gc(
+    moto: Moto,
+    memory: Memory,
+    prefixes: tuple[str, ...] = ("manifests/",),
+    rules: tuple[dict[str, str], ...] = (),
+) -> Report:
     """Do a run without a grace period."""
 
     async def run() -> Report:
         address = moto.address(manifests_prefixes=prefixes)
         async with open_bucket(address) as bucket:
             store = ObjectStore(bucket, address.layout.naming("maintained"), max_index_size=2**20)
-            return await run_on(store, memory, NO_GRACE, moto.now, export_wait=0)
+            room = {"rules": rules}
+            return await run_on(store, memory, NO_GRACE, moto.now, export_wait=0, room=room)
 
     return anyio.run(run)
 
@@ -280,3 +290,147 @@ def test_a_blob_that_is_new_is_not_old_because_the_clock_of_the_service_was_wron
     moto.now += timedelta(hours=27)
     _gc(moto, memory)
     assert BLOBS + blob_of("exported") not in moto.keys
+
+
+_EXPIRE = ({"prefix": MANIFESTS, "unused_for": "30d"},)
+
+
+def _blobs(*steps: str) -> set[str]:
+    return {blob_of(step) for step in steps}
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 800], ids=["empty", "NULs"])
+@pytest.mark.parametrize("name", ["web", "maintained"])
+def test_an_index_that_lost_its_content_is_restored_from_memory(
+    moto: Moto, memory: Memory, name: str, content: bytes
+) -> None:
+    for one in ("api", "web"):
+        moto.export(one, "base", one)
+    _gc(moto, memory)
+    moto.put(MANIFESTS + name, content)
+
+    for _ in range(3):
+        moto.now += timedelta(days=2)
+        _gc(moto, memory)
+
+    assert moto.blobs_of("web") == _blobs("base", "web")
+    assert moto.blobs_of("maintained") == _blobs("base", "api", "web")
+
+
+def test_a_rule_lets_only_indexes_expire(moto: Moto, memory: Memory) -> None:
+    image = {"schemaVersion": 2, "layers": [{"digest": blob_of("x"), "size": 1}]}
+    others = {"README.md": b"# read me", "folder/": b"", "image": json.dumps(image).encode()}
+    for name, content in others.items():
+        moto.put(MANIFESTS + name, content)
+    for name in ("api", "old"):
+        moto.export(name, "base", name)
+    _gc(moto, memory, rules=_EXPIRE)
+    moto.now += timedelta(days=31)
+    moto.export("api", "base", "api")
+
+    _gc(moto, memory, rules=_EXPIRE)
+
+    assert {MANIFESTS + name for name in others} <= moto.keys.keys()
+    assert MANIFESTS + "old" not in moto.keys
+
+
+def test_names_expire_where_the_service_knows_no_conditions(moto: Moto, memory: Memory) -> None:
+    moto.refuses_conditions = True
+    for name in ("old", "older"):
+        moto.export(name, "base", name)
+    _gc(moto, memory, rules=_EXPIRE)
+    moto.now += timedelta(days=31)
+    moto.export("main", "base", "main")
+    moto.now += timedelta(days=2)
+
+    report = _gc(moto, memory, rules=_EXPIRE)
+
+    assert report.status == "done", report.problems
+    assert MANIFESTS + "old" not in moto.keys
+
+
+def test_a_service_that_requires_md5_of_lists_of_deletions_gets_it(
+    moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = DomainDispatcherApplication.__call__
+
+    def answer(self: Any, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        is_deletion = environ["REQUEST_METHOD"] == "POST" and "delete" in environ["QUERY_STRING"]
+        if is_deletion and "HTTP_CONTENT_MD5" not in environ:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start("400 Bad Request", [("content-type", "application/xml")])
+            return [b"<Error><Code>MissingContentMD5</Code></Error>"]
+        return work(self, environ, start)
+
+    monkeypatch.setattr(DomainDispatcherApplication, "__call__", answer)
+    moto.export("web", "base", "web", "gone")
+    del moto.keys[BLOBS + blob_of("gone")]
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    for _ in range(2):
+        _gc(moto, memory)
+        moto.now += timedelta(days=2)
+
+    assert moto.blobs_of("web") == _blobs("base", "web")
+    assert BLOBS + blob_of("orphan") not in moto.keys
+    assert not [key for key in moto.keys if "probe" in key]
+
+
+def test_an_index_that_is_archived_keeps_all_blobs_and_stops_no_repair(
+    moto: Moto, memory: Memory
+) -> None:
+    for name in ("web", "old"):
+        moto.export(name, "base", name)
+    _gc(moto, memory)
+    del moto.keys[BLOBS + blob_of("web")]
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    moto.export("old", "base", "older")
+    archived = b"<Error><Code>InvalidObjectState</Code></Error>"
+    there = f"GET /{BUCKET}/{MANIFESTS}old?"
+    headers = {"content-type": "application/xml"}
+    moto.lie = lambda what, true: (
+        ("403 Forbidden", headers, archived) if what.startswith(there) else true
+    )
+    for _ in range(2):
+        moto.now += timedelta(days=2)
+        report = _gc(moto, memory)
+
+        assert report.status == "done", report.problems
+
+    assert moto.blobs_of("web") == _blobs("base")
+    assert BLOBS + blob_of("orphan") in moto.keys
+
+
+@pytest.mark.parametrize(
+    ("spell", "where"),
+    [
+        (lambda tag: f"W/{tag}", "downloads"),
+        (lambda tag: tag.strip('"'), "downloads"),
+        (lambda tag: tag.strip('"'), "lists"),
+    ],
+    ids=["weak in downloads", "unquoted in downloads", "unquoted in lists"],
+)
+def test_a_tag_is_the_same_however_a_service_spells_it(
+    moto: Moto, memory: Memory, spell: Callable[[str], str], where: str
+) -> None:
+    def lie(what: str, true: Reply) -> Reply:
+        status, headers, body = true
+        if where == "lists" and _LIST in what:
+            body = body.replace(b"&#34;", b"").replace(b"&quot;", b"")
+            return status, headers, re.sub(rb'<ETag>"?([^<"]*)"?</ETag>', rb"<ETag>\1</ETag>", body)
+        if where == "downloads" and what.startswith("GET") and "etag" in headers:
+            headers = headers | {"etag": spell(headers["etag"])}
+        return status, headers, body
+
+    moto.lie = lie
+    moto.ignores_conditions = True
+    moto.export("api", "base", "api", "gone")
+    _gc(moto, memory)
+    del moto.keys[BLOBS + blob_of("gone")]
+    moto.now += timedelta(days=2)
+    _gc(moto, memory)
+    moto.now += timedelta(days=2)
+
+    report = _gc(moto, memory)
+
+    assert moto.blobs_of("api") == _blobs("base", "api")
+    assert report.requests.counts.get("download", 0) == 0

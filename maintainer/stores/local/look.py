@@ -1,7 +1,7 @@
 """Reads the tags of a directory: which are caches, what they point to, what else is needed."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from maintainer.cacheconfig import (
@@ -106,6 +106,8 @@ class Tags:
 
     def add(self, named: Named, *, is_last: bool) -> None:
         """Read the tag of one descriptor; an export moves its own behind all others."""
+        if named.tag and "\0" in named.tag:
+            named = replace(named, tag=None)  # No build exports to it, and no database holds it.
         name = named.tag if named.tag is not None else f"descriptor {named.position}"
         index = IndexId(NO_REF, Scope(name))
         if named.problem:

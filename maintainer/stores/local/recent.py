@@ -12,7 +12,7 @@ from maintainer.cacheconfig import Digest
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import read_manifest
 from maintainer.errors import StoreError
-from maintainer.stores.local.disk import MissingError
+from maintainer.stores.local.disk import DiskError, MissingError
 from maintainer.stores.local.files import ALGORITHMS, Files, from_nanoseconds
 
 _LARGEST = 4 * 1024 * 1024
@@ -31,8 +31,8 @@ def read_recent_roots(files: Files, since: datetime) -> Iterator[frozenset[Diges
             continue
         try:
             content = _document(files, digest)
-        except MissingError:
-            content = b""
+        except (MissingError, DiskError):
+            content = b""  # Nobody can read it.
         manifest = read_manifest(content) if content else None
         yield frozenset(
             blob

@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from maintainer.cacheconfig import UploadKey
 from maintainer.errors import StoreError
-from maintainer.model.entry import KnownEntry
+from maintainer.model.entry import FAR_AHEAD, KnownEntry
 from maintainer.model.reason import BuildsUnknown, Exported, Reason, Uploaded, UploadInProgress
 from maintainer.sanitize import printable
 from maintainer.stores.local.disk import translate_errors
@@ -81,7 +81,8 @@ class RecheckEachTime:
         return None
 
     def _is_fresh(self, moment: datetime) -> bool:
-        return self._clock() - moment < _STALLED
+        # A time that is far ahead is wrong: it would stop all deletions until then.
+        return -FAR_AHEAD < self._clock() - moment < _STALLED
 
 
 def _last_written(entry: os.DirEntry[str], ingest: int) -> datetime:

@@ -85,12 +85,16 @@ class Indexes:
             )
         return True
 
-    async def read_listed(self, listed: Object) -> ReadGeneration | None:
+    async def read_listed(
+        self, listed: Object, *, was_index: bool = False
+    ) -> ReadGeneration | None:
         """Read an index that was listed, and know it as it was read: a list may be newer.
 
-        Raises UnreadableError, also if it is not there: a service may show it only later.
+        `was_index` is whether runs have read an index there: then it is one that is spoiled, if it
+        has no content. Raises UnreadableError, also if it is not there: a service may show it only
+        later.
         """
-        found = await self._read(listed.key, listed)
+        found = await self._read(listed.key, listed, was_index=was_index)
         if found and found.location:
             self.known[listed.key] = replace(listed, tag=tag_in(found.location))
         elif listed.key not in self.ignored:
@@ -115,14 +119,17 @@ class Indexes:
             raise ChangedError(f"a build has written {printable(listed.key)}, which is not shown")
         return found
 
-    async def _read(self, key: str, listed: Object | None) -> ReadGeneration | None:
+    async def _read(
+        self, key: str, listed: Object | None, *, was_index: bool = False
+    ) -> ReadGeneration | None:
         found = await self._objects.get(key, limit=self._limit, is_wanted=_may_be_object)
         if found is None:
             return None
         seen, content = found
         index = self._layout.index_of(key)
         one = None
-        if content.lstrip().startswith(_BEGINNING):
+        is_spoiled = was_index and not content.strip(_NOTHING)
+        if is_spoiled or content.lstrip().startswith(_BEGINNING):
             one = read_content(index, NUMBER, content, seen.modified_at, location=place_of(seen))
             if one.config is not None and one.config.records:
                 return one
@@ -223,6 +230,8 @@ class Indexes:
                 log.warning("%s stays: %s", printable(key), problem)
 
 
+_NOTHING = b"\0 \t\r\n"
+"""What a file consists of that has lost its content."""
 _ROUNDED = 2
 """Seconds."""
 _BEGINNING = b"{"

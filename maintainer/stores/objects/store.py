@@ -107,7 +107,10 @@ class ObjectStore:
         )
         for key, one in sorted(indexes.items()):
             is_merge = self._layout.index_of(key).scope == settings.merged_tag
-            if key.startswith(prefixes) and self._layout.maintains(key) and not is_merge:
+            is_folder = not one.size  # As consoles and some accounts of Azure show one.
+            if is_merge or is_folder or not self._layout.maintains(key):
+                continue
+            if key.startswith(prefixes):
                 yield one
 
     def _entry(self, found: Object) -> StoredEntry:
@@ -140,7 +143,7 @@ class ObjectStore:
                 found.add(place.generation_id)
             else:
                 try:
-                    if one := await self._indexes.read_listed(seen):
+                    if one := await self._indexes.read_listed(seen, was_index=bool(place)):
                         read.append(one)
                 except UnreadableError as error:
                     # Builds have no limit: they import what is too large for us.

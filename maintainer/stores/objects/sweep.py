@@ -119,6 +119,8 @@ class Deletions:
         entry, now = deletion.entry, deletion.context.clock()
         if (found.modified_at, found.size) != (entry.created_at, entry.size):
             return ChangedError("a build has used it since the run began")
+        if entry.key in self._indexes.ignored:
+            return ChangedError("it is no index of BuildKit's")
         if self._layout.digest_of(entry.key) in self._protected:
             return ChangedError("a build has exported since, and needs it")
         if _age(found, now) < self._layout.least_grace:

@@ -1,10 +1,12 @@
 """Requests to a bucket, with the credentials that the AWS SDK finds; none of them is kept here."""
 
 import logging
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import cache, partial
+from hashlib import md5
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
@@ -20,7 +22,8 @@ from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from maintainer.errors import ChangedError, StoreError, UnknownCacheError
+from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
+from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
 from maintainer.stores.http.answers import LATEST, to_utc
@@ -54,6 +57,13 @@ _MISSING = frozenset({"404", "NoSuchKey"})
 _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
 _UNSUPPORTED = frozenset({"501", "NotImplemented"})
 _CONDITIONS = frozenset({"If-Match", "If-None-Match"})
+_KINDS: Mapping[frozenset[str], type[StoreError]] = {
+    _MISSING: MissingError,
+    _NOT_AS_EXPECTED: OtherError,
+    _UNSUPPORTED: UnsupportedError,
+}
+_UNREADABLE = frozenset({"InvalidObjectState"})
+"""What is said of an object that is archived."""
 _ATTEMPTS = 5
 _FIRST_YEAR = 2006
 """The protocol is as old: a service that shows earlier times, such as 1970, does not know them."""
@@ -150,6 +160,8 @@ class Bucket(Sender):
             pass
         except OtherError:
             return ChangedError("a build has written it since it was looked up")
+        except UnsupportedError:
+            return (await self._delete_all([key])).get(key)
         except StoreError as error:
             return error
         return None
@@ -228,24 +240,19 @@ def _never_again(
         raise ClientError(response[1], "")
 
 
+def _add_md5(params: Mapping[str, Any], **_: object) -> None:
+    """Add the checksum that older services require of a list of deletions; newer ones know both."""
+    digest = md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = b64encode(digest).decode()
+
+
 @contextmanager
 def _in_one_line(what: str) -> Iterator[None]:
     """Turn the errors of the SDK into ours."""
     try:
         yield
     except ClientError as error:
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        said = str(error.response.get("Error", {}).get("Message", ""))
-        problem = f"{printable(what)}: {printable(code)}: {printable(said)}"
-        if code == "NoSuchBucket":
-            raise UnknownCacheError(printable(code)) from None
-        if code in _MISSING:
-            raise MissingError(problem) from None
-        if code in _NOT_AS_EXPECTED:
-            raise OtherError(problem) from None
-        if code in _UNSUPPORTED:
-            raise UnsupportedError(problem) from None
-        raise StoreError(problem) from None
+        raise _translate(what, error) from None
     except NoCredentialsError:
         raise StoreError(
             "there are no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
@@ -263,6 +270,20 @@ def _in_one_line(what: str) -> Iterator[None]:
         raise malformed(what) from None
 
 
+def _translate(what: str, error: ClientError) -> StoreError:
+    said = error.response.get("Error", {})
+    code = str(said.get("Code", ""))
+    problem = f"{printable(what)}: {printable(code)}: {printable(str(said.get('Message', '')))}"
+    if code == "NoSuchBucket":
+        return UnknownCacheError(printable(code))
+    if code in _UNREADABLE:
+        return UnreadableError(Cause.NO_CONTENT, problem)
+    for codes, kind in _KINDS.items():
+        if code in codes:
+            return kind(problem)
+    return StoreError(problem)
+
+
 def _object(
     key: str, size: int | None, answer: Mapping[str, Any], answered_at: datetime | None = None
 ) -> Object:
@@ -271,6 +292,8 @@ def _object(
     if not key or size is None or not 0 <= size <= MAX_SIZE or not at or not tag:
         raise malformed(key)
     at = at.replace(microsecond=0) if at.year >= _FIRST_YEAR else LATEST
+    # Services differ, and some in two answers: weak or not, and with quotes or without.
+    tag = '"' + tag.removeprefix("W/").strip('"') + '"'
     return Object(key, size, at, tag, answered_at)
 
 
@@ -317,6 +340,7 @@ async def open_bucket(address: Address) -> AsyncIterator[Bucket]:
         client = await opening.__aenter__()
     for name in ("DeleteObjects", "DeleteObject", "PutObject"):
         client.meta.events.register(f"needs-retry.s3.{name}", _never_again)
+    client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     try:
         yield Bucket(client, address.bucket)
     finally:
