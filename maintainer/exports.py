@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import BlobKey, Digest, Ref, SignatureKey
-from maintainer.model.entry import KnownEntry
+from maintainer.model.entry import FAR_AHEAD, KnownEntry
 from maintainer.model.export import Export
 from maintainer.model.index import index_of
 from maintainer.model.snapshot import Snapshot
@@ -62,7 +62,8 @@ def keep_signs(snapshot: Snapshot, uploads: Iterable[KnownEntry]) -> tuple[Known
 def _is_recent_upload(entry: KnownEntry, now: datetime) -> bool:
     """Whether a build that uploaded this, and may still be running, has to write an index yet."""
     is_upload = isinstance(entry.parsed, BlobKey | SignatureKey)
-    return is_upload and now - entry.created_at < LONGEST_EXPORT
+    # A time that is far ahead is wrong: it would stop all deletions until then.
+    return is_upload and -FAR_AHEAD < now - entry.created_at < LONGEST_EXPORT
 
 
 def find_new_export(

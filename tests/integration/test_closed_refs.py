@@ -456,3 +456,19 @@ def test_what_was_deleted_and_could_not_be_recorded_is_no_eviction(world: World,
     with closing(sqlite3.connect(world.database)) as connection:
         gone = connection.execute("SELECT DISTINCT state FROM entry WHERE state = 'evicted'")
         assert gone.fetchall() == []
+
+
+@pytest.mark.parametrize("kind", ["pull requests", "branches"])
+def test_two_hundred_open_refs_hide_no_closed_one_for_long(world: World, kind: str) -> None:
+    for number in range(200):
+        is_pull = kind == "pull requests"
+        ref = f"refs/pull/{1000 + number}/merge" if is_pull else f"refs/heads/open-{number}"
+        world.put("tool", ref=ref, size=1_000)
+    world.put("tool", ref="refs/heads/gone", size=999)
+    delete(world, "refs/heads/gone")
+
+    for _ in range(6):
+        world.passes(days=1)
+        world.gc(room=ROOM)
+
+    assert "refs/heads/gone" not in refs_of(world)

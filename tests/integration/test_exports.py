@@ -420,3 +420,15 @@ def test_an_index_that_cannot_be_read_does_not_keep_others_from_being_healed(wor
         "it could not be checked whether builds reference what was deleted: index-aaa-1-"
     )
     assert "#1 in refs/heads/main: " in note
+
+
+@pytest.mark.parametrize("ref", [MAIN, PULL])
+def test_an_upload_whose_time_is_far_ahead_is_no_export_in_progress(world: World, ref: str) -> None:
+    world.put(f"buildkit-blob-1-{blob_of('unused')}", size=10)
+    odd, ahead = f"buildkit-blob-1-{blob_of('odd')}", world.now + timedelta(days=400)
+    world.running.call(lambda cache: cache.put(odd, b"x", ref=ref, created_at=ahead))
+    for _ in range(3):
+        world.gc(grace=GRACE, export_wait=NO_WAIT)
+        world.passes(days=1)
+
+    assert blob_of("unused") not in world.blobs()

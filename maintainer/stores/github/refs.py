@@ -88,8 +88,11 @@ class RefFinder:
         """
         findings = _Findings(may_ask)
         known = [ref for ref in refs if _number_of(ref) or _git_refs_of(ref)]
-        await self._find_pulls([ref for ref in known if _number_of(ref)], findings)
-        await findings.add([ref for ref in known if not _number_of(ref)], self._deleted)
+        pulls = [ref for ref in known if _number_of(ref)]
+        others = [ref for ref in known if not _number_of(ref)]
+        # At least half of the questions are about the others, if there are so many.
+        await self._find_pulls(pulls, findings, most=MAX_REFS - min(len(others), MAX_REFS // 2))
+        await findings.add(others, self._deleted)
         await findings.confirm_deleted(self._check_default_branch)
         return findings.result()
 
@@ -106,7 +109,7 @@ class RefFinder:
         await self._deleted(Ref(f"{_HEADS}maintainer-doctor"))
         await self._api.ask(_LAST_UPDATED, _read_pulls)
 
-    async def _find_pulls(self, refs: Sequence[Ref], findings: "_Findings") -> None:
+    async def _find_pulls(self, refs: Sequence[Ref], findings: "_Findings", *, most: int) -> None:
         """Find closed pull requests; where there are many, most are among those changed last."""
         shown: dict[int, _Pull] | None = {} if len(refs) <= _FEW else None
 
@@ -119,7 +122,7 @@ class RefFinder:
                 return _reason(pull)
             return await self._closed_pull(ref)
 
-        await findings.add(refs, find)
+        await findings.add(refs, find, most=most)
 
     async def _closed_pull(self, ref: Ref) -> ClosedRef | None:
         number = _number_of(ref)
@@ -163,12 +166,19 @@ class _Findings:
         self._deferred = 0
 
     async def add(
-        self, refs: Iterable[Ref], find: Callable[[Ref], Awaitable[ClosedRef | None]]
+        self,
+        refs: Iterable[Ref],
+        find: Callable[[Ref], Awaitable[ClosedRef | None]],
+        *,
+        most: int = MAX_REFS,
     ) -> None:
-        """Find out whether refs are closed. The first error ends it: others would be the same."""
+        """Find out whether refs are closed, until so many have been asked for in all.
+
+        The first error ends it: others would be the same.
+        """
         remaining = deque(refs)
         while remaining:
-            if self._asked >= MAX_REFS or not await self._may_ask():
+            if self._asked >= most or not await self._may_ask():
                 break
             self._asked += 1
             try:

@@ -1,6 +1,6 @@
 """The Actions cache of a repository, as a run sees it."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -28,6 +28,7 @@ from maintainer.stores.base import (
 )
 from maintainer.stores.github.activity import PeriodicRecheck
 from maintainer.stores.github.keyed import ClosedRefs, KeyedService
+from maintainer.stores.github.refs import MAX_REFS
 from maintainer.stores.github.rest import ASSUMED
 from maintainer.stores.github.swap import Writer
 from maintainer.stores.github.versions import read_entry, read_listed, search
@@ -91,21 +92,23 @@ class GitHubStore:
 
         If entries of closed refs are to be deleted, find out which refs are closed.
         """
-        del now
         listing = await self._service.list_entries()
         self._listed = {
             entry.id: entry for entry in listing.entries if entry.key[:6].casefold() == "index-"
         }
         if not context.settings.room.closed_refs:
             return replace(listing, state=b"")
-        self._closed = await self._find_closed_refs(listing.entries, context)
+        self._closed = await self._find_closed_refs(listing.entries, now, context)
         state = sorted(self._closed.closed.items()), self._closed.notes
         return replace(listing, state=msgspec.msgpack.encode(state))
 
     async def _find_closed_refs(
-        self, entries: Iterable[StoredEntry], context: RunContext
+        self, entries: Iterable[StoredEntry], now: datetime, context: RunContext
     ) -> ClosedRefs:
-        """Find out which of the refs that the token cannot read are closed, the largest first."""
+        """Find out which of the refs that the token cannot read are closed, the largest first.
+
+        Of many, others come after the largest on each day, so that each has its turn.
+        """
         context.progress.stage("probe: ask which refs are closed")
         sizes: Counter[Ref] = Counter()
         for entry in entries:
@@ -116,7 +119,11 @@ class GitHubStore:
         async def may_ask() -> bool:
             return await context.budget.allows_rest(1) and spare.reserve(1)
 
-        return await self._service.closed_refs([ref for ref, _ in sizes.most_common()], may_ask)
+        refs = [ref for ref, _ in sizes.most_common()]
+        first, rest = refs[: MAX_REFS // 4], deque(refs[MAX_REFS // 4 :])
+        if len(refs) > MAX_REFS:
+            rest.rotate(-(now.toordinal() * (MAX_REFS // 4)))
+        return await self._service.closed_refs([*first, *rest], may_ask)
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:
         """Read the new generations that are listed; or search them, if nothing lists."""
