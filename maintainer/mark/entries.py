@@ -138,8 +138,10 @@ class Marker:
             times = (self.snapshot.listed_before, needed_until, quiet, entry.last_use_at, now)
             return max(filter(None, times))
         since = max(known or entry.last_use_at, entry.last_use_at)
-        if not entry.known_before:
-            since = max(since, self.snapshot.listed_before or since)
+        if not entry.known_before and self.snapshot.listed_before:
+            # A copy may be under way, in which what needs it comes last.
+            at_least = now if self.facts.copies_times else self.snapshot.listed_before
+            since = max(since, at_least)
         was_used_since = known is None or known - entry.last_use_at < self.facts.unseen_for
         if was_used_since and quiet:
             since = max(since, quiet)

@@ -68,6 +68,8 @@ class StoreFacts:
     """The names that something else than a cache uses."""
     leaves_out: bool = False
     """Whether names are there that the settings leave out."""
+    copies_times: bool = False
+    """Whether what is new may have the time of what it was copied from."""
     is_searched: bool = False
     """Whether only those indexes were found that somebody named: others may exist."""
     recent_roots: frozenset[Digest] = frozenset()

@@ -970,6 +970,28 @@ def test_a_blob_that_is_lost_after_the_look_is_in_no_index_that_is_written(
     assert world.leads_to("api") == layers_of("base")
 
 
+@pytest.mark.parametrize("hours", [25, 24 * 7])
+def test_what_a_copy_with_its_times_has_brought_so_far_stays(
+    world: World, tmp_path: Path, hours: int
+) -> None:
+    world.build("base", "api")
+    original = World(tmp_path / "original", tmp_path / "other.db", world.now)
+    shutil.copytree(world.path, original.path)
+    world.gc()
+    original.now += timedelta(minutes=5)
+    original.build("base", "api", "new")
+    world.passes(hours=hours)
+    for source in sorted(path for path in original.blobs.iterdir()):
+        if not (world.blobs / source.name).exists():
+            shutil.copy2(source, world.blobs)
+
+    world.gc()
+    shutil.copy2(original.path / "index.json", world.path / "index.json")
+
+    assert layers_of("base", "api", "new") <= world.stored()
+    assert world.leads_to() == layers_of("base", "api", "new")
+
+
 @pytest.mark.parametrize("moment", ["waiting for the lock", "after the replacement"])
 def test_what_another_run_deletes_before_a_tag_leads_to_it_is_written_again(
     world: World, monkeypatch: pytest.MonkeyPatch, moment: str

@@ -212,6 +212,7 @@ class Directory:
             gone=tags.gone,
             facts=StoreFacts(
                 quiet_since=seen.modified_at,
+                copies_times=True,
                 manifest_blobs={
                     digest: frozenset(names) for digest, names in tags.manifest_blobs.items()
                 },
