@@ -24,7 +24,7 @@ class Child:
 
     digest: Digest
     is_index: bool
-    """Whether its media type says that it is an index, too."""
+    """Whether it is an index, too, by its media type; and if it has none, it may be one."""
 
 
 class _Listed(msgspec.Struct, rename="camel"):
@@ -57,7 +57,7 @@ def digests_in(content: bytes) -> set[Digest]:
 def children_of(content: bytes) -> list[Child]:
     """Return what an index lists that may list more: neither images, nor layers and configs."""
     return [
-        Child(digest, is_index="index" in kind or "list" in kind)
+        Child(digest, is_index=not kind or "index" in kind or "list" in kind)
         for kind, digest in _listed_in(content)
         if not (kind in IMAGE_TYPES or _BLOB.search(kind))
     ]

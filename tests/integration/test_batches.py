@@ -42,7 +42,7 @@ def _outcomes(world: World) -> list[tuple[str, int]]:
 def test_a_run_can_be_ended_while_it_looks_for_former_exports(world: World) -> None:
     files = Files(world.path)
     try:
-        found = list(read_recent_roots(files, world.now + timedelta(days=1)))
+        found = list(read_recent_roots(files, world.now + timedelta(days=1), {}))
     finally:
         files.close()
 

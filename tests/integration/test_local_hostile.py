@@ -636,6 +636,37 @@ def test_a_young_blob_that_the_disk_cannot_read_ends_no_run(
     assert world.gc(verify=verify).status == "done"
 
 
+def test_a_young_manifest_that_the_disk_cannot_read_may_need_any_blob(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.build("base", "old")
+    world.gc()
+    world.passes(days=2)
+    world.build("base", "new")
+    world.gc()
+    world.passes(hours=20)
+    world.gc()
+    first = world.build("base", "old", "x")
+    world.passes(minutes=5)
+    world.build("base", "new")
+    world.passes(hours=5)
+    inode, read = (world.blobs / first[7:]).stat().st_ino, os.read
+
+    def fail(number: int, size: int) -> bytes:
+        if os.fstat(number).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(number, size)
+
+    monkeypatch.setattr(os, "read", fail)
+
+    report = world.gc()
+
+    assert report.status == "done"
+    assert world.steps("old")
+    assert report.verdict
+    assert "no blob was deleted" in report.verdict.message
+
+
 def test_a_tag_that_no_database_holds_keeps_what_it_needs(world: World) -> None:
     world.build("base", "api")
     world.build("base", "web", tag="a\0b")

@@ -349,6 +349,32 @@ def test_names_expire_where_the_service_knows_no_conditions(moto: Moto, memory: 
     assert MANIFESTS + "old" not in moto.keys
 
 
+def test_an_export_to_a_name_that_expires_stays_where_the_service_knows_no_conditions(
+    moto: Moto, memory: Memory
+) -> None:
+    moto.refuses_conditions = True
+    names = ("old1", "old2", "old3")
+    for name in names:
+        moto.export(name, "base", name)
+    _gc(moto, memory, rules=_EXPIRE)
+    moto.now += timedelta(days=31)
+    moto.export("main", "base", "main")
+    moto.now += timedelta(days=2)
+    exported: list[str] = []
+
+    def export() -> None:
+        if moto.request[0] == "DELETE" and not exported:
+            exported.extend(one for one in names if not moto.request[1].endswith(one))
+            for name in exported:
+                moto.export(name, "base", "new")
+
+    moto.before = export
+    _gc(moto, memory, rules=_EXPIRE)
+
+    assert {MANIFESTS + name for name in exported} <= moto.keys.keys()
+    assert exported
+
+
 def test_a_service_that_requires_md5_of_lists_of_deletions_gets_it(
     moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

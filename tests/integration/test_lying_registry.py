@@ -220,7 +220,12 @@ def test_a_manifest_that_something_refers_to_stays(
         '<{}>; rel="last next"',
         "<{}>; title=" + "x" * 5_000 + '; rel="next"',
         "<{}>; REL=NEXT",
+        "<{}>; rel='next'",
+        '<{}>; ref="next"',
+        "<{}>; rel",
+        "<{}>",
         "{}",
+        "<{}>" + ";  " * 38 + '"',
     ],
     ids=lambda link: link[:24],
 )
@@ -314,6 +319,21 @@ def test_a_registry_without_a_list_of_referrers_may_answer_anything(
     assert old not in registry.manifests()
 
 
+@pytest.mark.parametrize("status", [503, 522, 530])
+def test_a_manifest_stays_while_the_registry_cannot_say_what_refers_to_it(
+    registry: DockerRegistry, gate: Gate, memory: Memory, status: int
+) -> None:
+    gate.lie = _answering(f"GET {_PLACE}/referrers/", (status, {}, b""))
+    old = registry.build("api", "base", "api")
+    _gc(registry, gate, memory)
+    registry.build("api", "base", "web")
+
+    report = _gc(registry, gate, memory, 30)
+
+    assert report.status == "done"
+    assert old in registry.manifests()
+
+
 @pytest.mark.parametrize("tags", [(), ("api",)])
 def test_a_tag_that_stays_hidden_is_reported_as_what_keeps_all_manifests(
     registry: DockerRegistry, gate: Gate, memory: Memory, tags: tuple[str, ...]
@@ -360,3 +380,15 @@ def test_a_link_to_something_else_is_no_next_page(
     )
 
     assert _gc(registry, gate, memory).status == "done"
+
+
+def test_a_proxy_that_says_how_old_its_answers_are_hides_no_clock_that_is_ahead(
+    registry: DockerRegistry, gate: Gate, memory: Memory
+) -> None:
+    registry.build("api", "base", "api")
+    fresh = {"date": format_datetime(START, usegmt=True), "age": "0"}
+    gate.lie = lambda _, true: (true[0], true[1] | fresh, true[2])
+
+    report = _gc(registry, gate, memory, 40)
+
+    assert report.problems[0].endswith(" ahead of the service's: set it")

@@ -45,7 +45,7 @@ def test_an_index_lists_other_indexes_and_images() -> None:
     ("kind", "found"),
     [
         ("application/vnd.docker.distribution.manifest.list.v2+json", True),
-        ("", False),
+        ("", True),
         ("application/octet-stream", False),
         ("application/vnd.oci.artifact.manifest.v1+json", False),
         ("application/vnd.oci.image.layer.v1.tar+zstd", None),

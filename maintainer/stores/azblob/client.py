@@ -95,7 +95,7 @@ class Container(Sender):
             raw_response_hook=_keep_headers(headers),
         )
         async for page in self.pages(prefix, lambda marker: _read_page(listed(), marker)):
-            self.requests.date = headers.get("date", "")
+            self.requests.answered_at = read_http_date(headers.get("date", ""))
             found = [_object(one.name, one) for one in page if not _has_dots(one.name)]
             refuse_others(found, prefix)
             self._archived[prefix] += sum(not one.is_readable for one in found)

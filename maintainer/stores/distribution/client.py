@@ -39,17 +39,17 @@ MANIFEST_LIMIT = 4 * 1024 * 1024
 """Bytes; registries take no larger manifests."""
 _MAX_PAGES = 1_000
 _MAX_TAGS = _MAX_REPOSITORIES = 100_000
-_MAX_LINK = 8192
-_NAME = r"[\w!#$&+.^`|~*-]+"
-_VALUE = r'(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*)'
-_LINK = re.compile(rf"[\s,]*<([^>]*)>((?:\s*;\s*(?:{_NAME}(?:\s*=\s*{_VALUE})?)?)*)\s*(?=,|$)")
-_LINK_PARAMETER = re.compile(rf"({_NAME})\s*=\s*({_VALUE})")
+_LINK = re.compile(r"[\s,]*<([^>]*)>")
+_LINK_PARAMETER = re.compile(
+    r"""\s*;\s*(?:([\w!#$&+.^`|~*-]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*)\s*)?)?"""
+)
+_OTHER_PAGES = frozenset({"first", "last", "prev", "previous", "self", "start"})
 _ACCEPT = {"Accept": ", ".join(sorted(MANIFEST_TYPES))}
 _NO_SUCH = frozenset({HTTPStatus.NOT_FOUND})
 _BLOB_UNKNOWN = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
 _UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _ANY_REFUSAL = frozenset(range(400, 500))
-_NO_SUCCESS = frozenset(range(300, 600))
+_NO_SUCH_LIST = (frozenset(range(300, 500)) | {501, 505}) - {HTTPStatus.TOO_MANY_REQUESTS}
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -160,7 +160,7 @@ class Client:
 
     def _next(self, answer: Answer, here: httpx2.URL) -> httpx2.URL | None:
         """Return the next page, which is a part of the same list."""
-        link = _next_of(answer)
+        link = _next_of(answer, here)
         if link is None:
             return None
         try:
@@ -214,12 +214,13 @@ class Client:
     async def has_referrers(self, digest: Digest) -> bool:
         """Whether something is stored that is about a manifest, such as a signature.
 
-        Registries without this list, which is newer than the others, answer anything.
+        Registries without this list, which is newer than the others, answer anything but a list,
+        or an error of their own. Raises StoreError for the latter.
         """
         url = self._base.join(f"referrers/{digest}")
         call = replace(download_of(url, limit=MANIFEST_LIMIT, follow=False), once=True)
         try:
-            answer = await self._send(call, PULL, _NO_SUCCESS)
+            answer = await self._send(call, PULL, _NO_SUCH_LIST)
             return answer.is_success and bool(parse(answer, _Referrers).manifests)
         except UnreadableError:
             return True  # It is long.
@@ -345,20 +346,32 @@ def _unread(answer: Answer) -> Answer:
     return answer
 
 
-def _next_of(answer: Answer) -> str | None:
+def _next_of(answer: Answer, here: httpx2.URL) -> str | None:
     """Return where the next page is; None if this is the last one. Raises MalformedAnswerError.
 
     Source: RFC 8288, section 3. httpx's own parser ends at a semicolon within a URL.
     """
     text, place = answer.headers.get("link", ""), 0
-    while link := _LINK.match(text[:_MAX_LINK], place):
-        place = link.end()
-        for name, value in _LINK_PARAMETER.findall(link[2]):
-            if name.lower() == "rel" and "next" in value.strip('"').lower().split():
-                return link[1]
+    while link := _LINK.match(text, place):
+        place, relations = link.end(), set[str]()
+        while parameter := _LINK_PARAMETER.match(text, place):
+            place = parameter.end()
+            if (parameter[1] or "").lower() == "rel":
+                relations.update((parameter[2] or "").strip("\"'").lower().split())
+        if "next" in relations:
+            return link[1]
+        if not relations & _OTHER_PAGES and _path_of(link[1], here) == here.path:
+            raise malformed(answer, "its Link header may be that of a next page")
     if text[place:].strip(" ,"):
         raise malformed(answer, "its Link header is not valid")
     return None
+
+
+def _path_of(link: str, here: httpx2.URL) -> str:
+    try:
+        return here.join(link).path
+    except (httpx2.InvalidURL, ValueError):
+        return ""
 
 
 def _digest_of(answer: Answer) -> Digest | None:

@@ -14,7 +14,6 @@ from maintainer.sanitize import printable
 from maintainer.settings import GitHubSettings, Settings
 from maintainer.stores.github.client import ActionsCacheClient, open_client
 from maintainer.stores.github.token import read_expiry
-from maintainer.stores.http.dates import read_http_date
 from maintainer.stores.http.retry import RetryPolicy
 
 _NO_ENTRY = 0
@@ -146,7 +145,7 @@ async def _delete(client: ActionsCacheClient, github: GitHubSettings) -> Finding
 
 def _clock(client: ActionsCacheClient, now: datetime) -> Finding | None:
     """Compare this machine's clock with GitHub's: grace periods mix the times of both."""
-    theirs = read_http_date(client.requests.date)
+    theirs = client.requests.answered_at
     if theirs is None:
         return None
     skew = now - theirs

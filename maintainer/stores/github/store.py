@@ -1,9 +1,10 @@
 """The Actions cache of a repository, as a run sees it."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from random import Random
 
 import msgspec
 
@@ -107,7 +108,7 @@ class GitHubStore:
     ) -> ClosedRefs:
         """Find out which of the refs that the token cannot read are closed, the largest first.
 
-        Of many, others come after the largest on each day, so that each has its turn.
+        Of many, others come after the largest on each day, by lot, so that each has its turn.
         """
         context.progress.stage("probe: ask which refs are closed")
         sizes: Counter[Ref] = Counter()
@@ -120,9 +121,9 @@ class GitHubStore:
             return await context.budget.allows_rest(1) and spare.reserve(1)
 
         refs = [ref for ref, _ in sizes.most_common()]
-        first, rest = refs[: MAX_REFS // 4], deque(refs[MAX_REFS // 4 :])
+        first, rest = refs[: MAX_REFS // 4], refs[MAX_REFS // 4 :]
         if len(refs) > MAX_REFS:
-            rest.rotate(-(now.toordinal() * (MAX_REFS // 4)))
+            Random(now.toordinal()).shuffle(rest)  # noqa: S311 - no secret
         return await self._service.closed_refs([*first, *rest], may_ask)
 
     async def versions(self, known: Memory, now: datetime, context: RunContext) -> Versions:

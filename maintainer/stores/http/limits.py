@@ -19,6 +19,8 @@ _SECONDARY_WAIT = timedelta(minutes=1)
 _LONGEST_WINDOW = timedelta(days=1)
 """A limit that is reset later is not believed. GitHub's is reset each hour."""
 _LATEST = 2**33
+_LAST_YEAR = 9000
+"""A year to which an age can be added."""
 """A second of the year 2242: later ones are not plausible times."""
 
 
@@ -55,8 +57,7 @@ def requested_wait(answer: Answer, now: datetime) -> timedelta | None:
 
 def note_rate_limit(answer: Answer, requests: RequestLog) -> None:
     """Remember what an answer of the REST API says about its rate limit, and its clock."""
-    if "age" not in answer.headers:  # A proxy has kept what has one.
-        requests.date = answer.headers.get("date", "")
+    requests.answered_at = _answered_at(answer)
     remaining = _number(answer.headers, "x-ratelimit-remaining")
     if remaining is None:
         return
@@ -65,6 +66,13 @@ def note_rate_limit(answer: Answer, requests: RequestLog) -> None:
     reset = _number(answer.headers, "x-ratelimit-reset")
     requests.rate_limit_reset_at = None if reset is None else datetime.fromtimestamp(reset, UTC)
     requests.window.note(requests.rate_limit_reset_at)
+
+
+def _answered_at(answer: Answer) -> datetime | None:
+    """Return the time on the service's clock; a proxy says how long it has kept an answer."""
+    date = read_http_date(answer.headers.get("date", ""))
+    age = _number(answer.headers, "age") or 0
+    return date + timedelta(seconds=age) if date and date.year <= _LAST_YEAR else None
 
 
 def read_limit(answer: Answer) -> Heard | None:

@@ -9,7 +9,6 @@ from anyio.to_thread import run_sync
 
 from maintainer.errors import BudgetExhaustedError
 from maintainer.model.reason import RequestsExhausted
-from maintainer.stores.http.dates import read_http_date
 from maintainer.stores.http.shared_limit import SharedLimit
 
 REST_KINDS = frozenset({"list", "refs", "recheck", "delete", "limits"})
@@ -69,19 +68,14 @@ class RequestLog:
     """Requests that the REST API allows the token in its current window, as last reported."""
     rate_limit_remaining: int | None = None
     rate_limit_reset_at: datetime | None = None
-    date: str = ""
-    """The time on the service's clock, as last reported: the header `Date`."""
+    answered_at: datetime | None = None
+    """The time on the service's clock, as last reported."""
     rest_share: float = 1.0
     """Which part of the rate limit may be used."""
     limit: int | None = None
     """The number of requests that may be sent, besides those that finish a write."""
     window: RateWindow = field(default_factory=RateWindow)
     """What other runs have used of the same rate limit counts, too."""
-
-    @property
-    def answered_at(self) -> datetime | None:
-        """When the service answered last, by its clock; None if it does not say."""
-        return read_http_date(self.date)
 
     @property
     def rest_used(self) -> int:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import anyio.lowlevel
 
-from maintainer.cacheconfig import NO_REF, BlobKey, Digest, UploadKey
+from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope, UploadKey
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.errors import StoreError, UnfinishedError, UnknownCacheError, UsageError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, Refusal, StoredEntry, StoreLimits
-from maintainer.model.index import ReadGeneration
+from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import Memory
 from maintainer.model.store import Abilities, StoreFacts
 from maintainer.paths import resolve
@@ -205,9 +205,15 @@ class Directory:
         missing: set[Digest] = set()
         replacer = Replacer(self._files, self._index, tags, missing, limit=self._limit)
         self._seen = _LastProbe(tags.sizes, known.broken_blobs, missing, seen.modified_at, replacer)
+        hidden: dict[Digest, str] = {}
+        recent_roots = await self._recent_roots(known, now, context, hidden)
+        unread = (
+            UnreadGeneration(IndexId(NO_REF, Scope(digest)), 0, reasons.Problem(problem))
+            for digest, problem in sorted(hidden.items())
+        )
         return Versions(
             read=tags.take_read(),
-            unread=tuple(tags.unread),
+            unread=(*tags.unread, *unread),
             found=frozenset(tags.found),
             gone=tags.gone,
             facts=StoreFacts(
@@ -218,14 +224,14 @@ class Directory:
                 },
                 pinned=tags.pinned,
                 others=frozenset(tags.others),
-                recent_roots=await self._recent_roots(known, now, context),
+                recent_roots=recent_roots,
                 broken=tuple(tags.broken),
                 index_limit=IMPORT_LIMIT,
             ),
         )
 
     async def _recent_roots(
-        self, known: Memory, now: datetime, context: RunContext
+        self, known: Memory, now: datetime, context: RunContext, unread: dict[Digest, str]
     ) -> frozenset[Digest]:
         """Find the blobs that tags may have needed since the last run, but no longer need."""
         if known.probed_at is None and not known.places:
@@ -233,7 +239,7 @@ class Directory:
         former: set[Digest] = set()
         # A run that was cut off has noticed what is unreferenced, and has not read the manifests.
         since = min((known.probed_at or _EVER + _SKEW) - _SKEW, now - context.settings.grace)
-        for blobs in read_recent_roots(self._files, since):
+        for blobs in read_recent_roots(self._files, since, unread):
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the replaced exports could not all be read", reason)
             former |= blobs

@@ -20,9 +20,12 @@ _LARGEST = 4 * 1024 * 1024
 _BATCH = 10_000
 
 
-def read_recent_roots(files: Files, since: datetime) -> Iterator[frozenset[Digest]]:
+def read_recent_roots(
+    files: Files, since: datetime, unread: dict[Digest, str]
+) -> Iterator[frozenset[Digest]]:
     """Read the manifests of caches that were written since then; yield the blobs of each.
 
+    What the disk cannot read, which may be a manifest, is added to `unread` with the problem.
     It yields an empty set for every few thousand other files, so that callers can stop there.
     """
     for digest in _young(files, since):
@@ -31,8 +34,10 @@ def read_recent_roots(files: Files, since: datetime) -> Iterator[frozenset[Diges
             continue
         try:
             content = _document(files, digest)
-        except (MissingError, DiskError):
-            content = b""  # Nobody can read it.
+        except MissingError:
+            content = b""
+        except DiskError as error:
+            content, unread[digest] = b"", str(error)
         manifest = read_manifest(content) if content else None
         yield frozenset(
             blob

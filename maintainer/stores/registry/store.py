@@ -349,7 +349,11 @@ class RegistryStore:
                 raise ChangedError("a build has exported since, and needs it")
             return True
         self._refuse_needed(digest)
-        if await self._client.has_referrers(digest):
+        try:
+            is_referred_to = await self._client.has_referrers(digest)
+        except StoreError as error:
+            raise ChangedError(f"nobody knows what refers to it: {error}") from None
+        if is_referred_to:
             raise ChangedError("something refers to it, such as a signature")
         context.confirm()
         version = self._untagged.versions.get(digest)

@@ -100,7 +100,8 @@ class Bucket(Sender):
         page = await self._client.list_objects_v2(Bucket=self._name, Prefix=prefix, **more, **after)
         if not page.keys() & {"Name", "IsTruncated", "Contents", "CommonPrefixes"}:
             raise malformed(prefix)  # Nothing at all is not an empty list.
-        self.requests.date = page["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        date = page["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        self.requests.answered_at = read_http_date(date)
         return page, page.get("NextContinuationToken", "") if page.get("IsTruncated") else None
 
     async def head(self, key: str) -> Object | None:
@@ -161,10 +162,20 @@ class Bucket(Sender):
         except OtherError:
             return ChangedError("a build has written it since it was looked up")
         except UnsupportedError:
-            return (await self._delete_all([key])).get(key)
+            return await self._delete_if_same(key, tag)
         except StoreError as error:
             return error
         return None
+
+    async def _delete_if_same(self, key: str, tag: str) -> StoreError | None:
+        """Look an object up, and delete it: some services know no conditions."""
+        try:
+            found = await self.head(key)
+            if found and found.tag != tag:
+                return ChangedError("a build has written it since it was looked up")
+            return (await self._delete_all([key])).get(key) if found else None
+        except StoreError as error:
+            return error
 
     async def _delete_all(self, keys: Sequence[str]) -> Mapping[str, StoreError]:
         call = self._client.delete_objects(
