@@ -88,7 +88,7 @@ class _LastProbe:
     missing: set[Digest]
     """The blobs that were not found since."""
     exported_at: datetime
-    """When `index.json` was last written."""
+    """When a build may have written `index.json` last."""
     replacer: Replacer
 
 
@@ -204,7 +204,8 @@ class Directory:
         self._ignored = [*tags.ignored.keeps(), *self._ignored]
         missing: set[Digest] = set()
         replacer = Replacer(self._files, self._index, tags, missing, limit=self._limit)
-        self._seen = _LastProbe(tags.sizes, known.broken_blobs, missing, seen.modified_at, replacer)
+        exported_at = _exported_at(seen.modified_at, known)
+        self._seen = _LastProbe(tags.sizes, known.broken_blobs, missing, exported_at, replacer)
         hidden: dict[Digest, str] = {}
         recent_roots = await self._recent_roots(known, now, context, hidden)
         unread = (
@@ -345,6 +346,13 @@ class Directory:
         before = context.clock() - max(context.settings.grace, _LEFT_OVER_AFTER)
         for name in filter(LEFT_OVER.fullmatch, self._files.names()):
             self._files.delete_left_over(name, before)
+
+
+def _exported_at(written_at: datetime, known: Memory) -> datetime:
+    """Return when a build has exported last; what was written during the last run may be ours."""
+    if known.probed_at is None or known.ended_at is None:
+        return written_at
+    return _EVER if known.probed_at <= written_at <= known.ended_at else written_at
 
 
 @contextmanager
