@@ -85,9 +85,8 @@ def former_merge(
         return None
     config = (found.stored[-1].config if found.stored else None) or CacheConfig()
     needed = frozenset[Digest]().union(*(one.merged.blobs for one in others))
-    if (
-        snapshot.facts.is_searched
-    ):  # Others that nobody named may need the rest, and none is deleted.
+    if snapshot.facts.is_searched:
+        # Others that nobody named may need the rest, and no blob is deleted.
         needed = config.blobs
     merged = prune(config, needed & snapshot.live_blobs)
     return _index_of_merge(index, found, snapshot, merged)

@@ -214,8 +214,8 @@ class Client:
     async def has_referrers(self, digest: Digest) -> bool:
         """Whether something is stored that is about a manifest, such as a signature.
 
-        Registries without this list, which is newer than the others, answer anything but a list,
-        or an error of their own. Raises StoreError for the latter.
+        Registries without this list, which is newer than the others, answer anything. Raises
+        StoreError if one says that it fails itself.
         """
         url = self._base.join(f"referrers/{digest}")
         call = replace(download_of(url, limit=MANIFEST_LIMIT, follow=False), once=True)
