@@ -9,8 +9,9 @@ import msgspec
 from maintainer.cacheconfig.keys import DIGEST_FORM, Digest, is_digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPES
 
-_INDEXES = frozenset(one for one in MANIFEST_TYPES if "index" in one or "list" in one)
-IMAGE_TYPES = MANIFEST_TYPES - _INDEXES
+_OF_INDEX = re.compile(r"index|list")
+"""What the media types of indexes contain."""
+IMAGE_TYPES = frozenset(one for one in MANIFEST_TYPES if not _OF_INDEX.search(one))
 """The media types of manifests that list no others."""
 _DIGEST = re.compile(rf"(?:{DIGEST_FORM})(?![0-9a-f])".encode())
 _BLOB = re.compile(r"[./](?:layer|rootfs|config|cacheconfig|container\.image)\.")
@@ -57,7 +58,7 @@ def digests_in(content: bytes) -> set[Digest]:
 def children_of(content: bytes) -> list[Child]:
     """Return what an index lists that may list more: neither images, nor layers and configs."""
     return [
-        Child(digest, is_index=not kind or "index" in kind or "list" in kind)
+        Child(digest, is_index=not kind or bool(_OF_INDEX.search(kind)))
         for kind, digest in _listed_in(content)
         if not (kind in IMAGE_TYPES or _BLOB.search(kind))
     ]

@@ -91,7 +91,7 @@ class CacheManifest:
                 yield Digest(digest), min(size, _LARGEST)
 
 
-def is_of_manifest(media_type: str) -> bool:
+def _is_of_manifest(media_type: str) -> bool:
     """Whether something with this media type is a manifest, not a blob: it may list more."""
     return any(one in media_type.lower() for one in _OF_MANIFESTS)
 
@@ -133,7 +133,7 @@ def _cache_manifest(
     wire: _Manifest, config: _Descriptor, blobs: Iterable[Descriptor], *, lists_all: bool
 ) -> CacheManifest | None:
     described = [(each, _describe(each)) for each in blobs]
-    if any(is_of_manifest(one.media_type) for _, one in described):
+    if any(_is_of_manifest(one.media_type) for _, one in described):
         return None
     if not is_digest(config.digest):
         return None

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import httpx2
 
 from maintainer.model.allowance import Heard
-from maintainer.stores.http.answers import Answer
+from maintainer.stores.http.answers import LATEST, Answer
 from maintainer.stores.http.dates import read_http_date
 from maintainer.stores.http.requests import RequestLog
 
@@ -19,8 +19,6 @@ _SECONDARY_WAIT = timedelta(minutes=1)
 _LONGEST_WINDOW = timedelta(days=1)
 """A limit that is reset later is not believed. GitHub's is reset each hour."""
 _LATEST = 2**33
-_LAST_YEAR = 9000
-"""A year to which an age can be added."""
 """A second of the year 2242: later ones are not plausible times."""
 
 
@@ -72,7 +70,9 @@ def _answered_at(answer: Answer) -> datetime | None:
     """Return the time on the service's clock; a proxy says how long it has kept an answer."""
     date = read_http_date(answer.headers.get("date", ""))
     age = _number(answer.headers, "age") or 0
-    return date + timedelta(seconds=age) if date and date.year <= _LAST_YEAR else None
+    if date is None or date.year > LATEST.year:  # Nothing can be added to the last times.
+        return None
+    return date + timedelta(seconds=age)
 
 
 def read_limit(answer: Answer) -> Heard | None:
