@@ -1,9 +1,6 @@
 """A cache in a repository of a registry: a manifest for each tag, and the blobs that these need.
 
-The guards are here. Blobs are never deleted: a registry collects those that no manifest references,
-so a blob counts as deleted when runs let go of it. A manifest is deleted only if it is that of a
-cache, if no tag and no index leads to it, as looked up directly before, and if tags hold all that
-is needed of it.
+The guards of writes are in `write.py`, those of deletions in `sweep.py`.
 """
 
 import hashlib
@@ -13,7 +10,7 @@ from datetime import datetime
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope
 from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.concurrency import for_each
-from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnknownCacheError
+from maintainer.errors import StoreError, UnfinishedError, UnknownCacheError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
 from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
@@ -32,22 +29,19 @@ from maintainer.stores.base import (
     SwapResult,
     Versions,
 )
-from maintainer.stores.batches import Batches
-from maintainer.stores.distribution.client import Client, DeletionRefusedError
+from maintainer.stores.distribution.client import Client
 from maintainer.stores.distribution.packages import Packages
 from maintainer.stores.http.requests import RequestLog
 from maintainer.stores.looking import configured_limits, look_up, number_of
 from maintainer.stores.oci import NUMBER, read_tag
 from maintainer.stores.registry.address import Address
 from maintainer.stores.registry.inline import has_inline_cache
-from maintainer.stores.registry.look import CacheDocument, Tagged, look_at_tags
-from maintainer.stores.registry.untagged import MANIFESTS, Untagged, find_untagged
+from maintainer.stores.registry.look import Tagged, look_at_tags
+from maintainer.stores.registry.sweep import BATCH, BLOBS, Deletions, Seen
+from maintainer.stores.registry.untagged import MANIFESTS, find_untagged
 from maintainer.stores.registry.write import Tags
 
-_BLOBS = "blobs/"
 _LOST = "its manifest is missing"
-_BATCH = 100
-"""How many deletions share one look at the tags."""
 
 
 class RegistryStore:
@@ -72,27 +66,20 @@ class RegistryStore:
         self._packages = packages
         self._why_none = why_none
         self._limit = max_index_size
-        self._tags = Tags(client, Tagged(), limit=max_index_size)
-        self._untagged = Untagged()
-        self._caches: dict[Digest, CacheDocument] = {}
-        """The manifests of caches that existed when the run began."""
+        self._seen = Seen(Tags(client, Tagged(), limit=max_index_size))
+        self._deletions = Deletions(client, packages, self._seen, self._is_selected)
         self._merged_tag = ""
-        self._lost: frozenset[str] = frozenset()
-        """The tags whose manifests are lost."""
-        self._needed: frozenset[Digest] = frozenset()
-        """The blobs that live results need."""
-        self._deletions = Batches(self._delete)
 
     @property
     def abilities(self) -> Abilities:
         """What the registry allows."""
         return Abilities(
             noun="registry",
-            deletes=self._untagged.refusal is None,
+            deletes=self._seen.untagged.refusal is None,
             shows_exports=True,
             excludes_exports=True,
             looks_cheaply=True,
-            max_concurrent_deletions=_BATCH,
+            max_concurrent_deletions=BATCH,
         )
 
     @property
@@ -102,7 +89,7 @@ class RegistryStore:
 
     @property
     def _tagged(self) -> Tagged:
-        return self._tags.tagged
+        return self._seen.tagged
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
         """Return what the settings allow; a registry evicts nothing that has a tag."""
@@ -123,13 +110,15 @@ class RegistryStore:
             )
         self._merged_tag = context.settings.merged_tag
         tagged = await look_at_tags(self._client, tags, self._is_selected, go_on=go_on)
-        self._tags = Tags(self._client, tagged, limit=self._limit)
-        self._lost = await self._find_lost(tagged)
+        lost = await self._find_lost(tagged)
         remembered = context.remembered()
-        self._untagged = await find_untagged(
+        untagged = await find_untagged(
             self._client, self._packages, self._why_none, tagged, remembered
         )
-        self._caches = self._untagged.caches | {one.digest: one for one in tagged.caches.values()}
+        caches = untagged.caches | {one.digest: one for one in tagged.caches.values()}
+        written = Tags(self._client, tagged, limit=self._limit)
+        self._seen = Seen(written, untagged, lost, caches)
+        self._deletions = Deletions(self._client, self._packages, self._seen, self._is_selected)
         go_on()
         return Listing(tuple(self._entries(now, remembered)), complete=True, state=self._state())
 
@@ -147,15 +136,15 @@ class RegistryStore:
 
     def _entries(self, now: datetime, remembered: Mapping[str, datetime]) -> Iterator[StoredEntry]:
         sizes: dict[Digest, int] = {}
-        for digest, cache in sorted(self._caches.items()):
-            version = self._untagged.versions.get(digest)
+        for digest, cache in sorted(self._seen.caches.items()):
+            version = self._seen.untagged.versions.get(digest)
             key = f"{MANIFESTS}{digest}"
             at = version.changed_at if version else remembered.get(key, now)
             yield _entry(digest, key, len(cache.content), at)
             for blob, size in cache.manifest.sizes():
                 sizes[blob] = max(size, sizes.get(blob, 0))
         for blob, size in sorted(sizes.items()):
-            key = f"{_BLOBS}{blob}"
+            key = f"{BLOBS}{blob}"
             yield _entry(blob, key, size, remembered.get(key, now))
 
     def _state(self) -> bytes | None:
@@ -179,15 +168,15 @@ class RegistryStore:
             index = index_of(tag)
             place = known.places.get(index, {}).get(NUMBER)
             is_known = place and place.location == caches[tag].digest and place.valid
-            if place and is_known and await self._tags.is_whole(caches[tag].manifest.config):
+            if place and is_known and await self._seen.tags.is_whole(caches[tag].manifest.config):
                 found.add(place.generation_id)
             else:
-                read.append(await self._tags.read(index, caches[tag], now))
+                read.append(await self._seen.tags.read(index, caches[tag], now))
             context.progress.advance()
 
         await for_each(look, sorted(caches))
         await self._check_gone(known)
-        for index in map(index_of, filter(self._is_selected, self._lost)):
+        for index in map(index_of, filter(self._is_selected, self._seen.lost)):
             for place in known.places.get(index, {}).values():
                 if str(index) == self._merged_tag:
                     # It can be made again, and no build exports to it.
@@ -223,7 +212,7 @@ class RegistryStore:
         holders: dict[Digest, set[IndexId]] = {}
         for tag, cache in self._tagged.caches.items():
             holders.setdefault(cache.digest, set()).add(index_of(tag))
-        versions = self._untagged.versions
+        versions = self._seen.untagged.versions
         changed = [versions[one].changed_at for one in holders if one in versions]
         tags = self._tagged.tags.keys()
         others = tags - self._tagged.caches.keys()
@@ -235,7 +224,7 @@ class RegistryStore:
             leaves_out=not all(map(self._is_selected, tags)),
             broken=tuple(
                 BrokenTag(printable(tag), f"{_LOST}, so no manifest is deleted while it is listed")
-                for tag in sorted(self._lost - {self._merged_tag})
+                for tag in sorted(self._seen.lost - {self._merged_tag})
             ),
             index_limit=IMPORT_LIMIT,
             notes=tuple([note async for note in self._notes()]),
@@ -243,17 +232,17 @@ class RegistryStore:
 
     def _pinned(self) -> dict[Digest, Reason]:
         """Return what stays because the registry deletes no manifests."""
-        if self._untagged.refusal is None:
+        if self._seen.untagged.refusal is None:
             return {}
-        reason = reasons.Undeletable(self._untagged.refusal)
-        caches = self._untagged.caches.values()
+        reason = reasons.Undeletable(self._seen.untagged.refusal)
+        caches = self._seen.untagged.caches.values()
         blobs = {blob for cache in caches for blob, _ in cache.manifest.sizes()}
-        return dict.fromkeys([*self._untagged.caches, *sorted(blobs)], reason)
+        return dict.fromkeys([*self._seen.untagged.caches, *sorted(blobs)], reason)
 
     def _has_caches(self) -> bool:
         """Whether there is a cache to maintain; the merge alone counts only for all tags."""
         tags = self._tagged.caches.keys() | self._tagged.unread.keys()
-        return bool(tags - {self._merged_tag} if self._address.tags else tags or self._caches)
+        return bool(tags - {self._merged_tag} if self._address.tags else tags or self._seen.caches)
 
     async def _notes(self) -> AsyncIterator[Note]:
         if not self._has_caches():
@@ -264,16 +253,18 @@ class RegistryStore:
         )
         if any(inline):
             yield reasons.InlineCaches(sum(inline))
-        if self._untagged.refusal is not None:
-            yield reasons.DeletionRefused(len(self._untagged.caches), self._untagged.refusal)
-        if self._untagged.problem is not None:
-            yield reasons.UntaggedUnknown(self._untagged.problem)
+        if self._seen.untagged.refusal is not None:
+            yield reasons.DeletionRefused(
+                len(self._seen.untagged.caches), self._seen.untagged.refusal
+            )
+        if self._seen.untagged.problem is not None:
+            yield reasons.UntaggedUnknown(self._seen.untagged.problem)
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look up which blobs exist."""
         looked = await look_up(blobs, context, self._client.has_blob)
-        self._tags.missing |= blobs - looked.found - looked.unasked
-        self._tags.missing -= looked.found
+        self._seen.tags.missing |= blobs - looked.found - looked.unasked
+        self._seen.tags.missing -= looked.found
         return looked
 
     async def check(self, blob: Digest) -> ContentCheck:
@@ -296,91 +287,17 @@ class RegistryStore:
 
     async def swap(self, changes: Sequence[Change], context: RunContext) -> Sequence[SwapResult]:
         """Write tags, each if it still points to what was read."""
-        return [await self._tags.write(change, context) for change in changes]
+        return [await self._seen.tags.write(change, context) for change in changes]
 
     def activity(self, since: Since, context: RunContext) -> None:
         """Return nothing: `delete` looks itself."""
         del context
         indexes = since.marks.indexes
-        self._needed = frozenset[Digest]().union(*(one.needs.blobs for one in indexes))
+        self._deletions.needed = frozenset[Digest]().union(*(one.needs.blobs for one in indexes))
 
     async def delete(self, entry: KnownEntry, context: RunContext) -> bool:
         """Delete a manifest; or let go of a blob, which the registry deletes then."""
-        return await self._deletions.add((entry, context))
-
-    async def _delete(
-        self, waiting: Sequence[tuple[KnownEntry, RunContext]]
-    ) -> list[bool | Exception]:
-        try:
-            await self._look_again()
-        except StoreError as error:
-            return [error] * len(waiting)
-
-        return await for_each(self._try_to_delete, waiting)
-
-    async def _try_to_delete(self, one: tuple[KnownEntry, RunContext]) -> bool | Exception:
-        try:
-            return await self._delete_one(*one)
-        except StoreError as error:
-            return error
-
-    async def _look_again(self) -> None:
-        """Look what tags lead to now, and read those that have changed."""
-        seen = self._tagged
-        tags = await self._client.tags()
-        if tags is None:
-            raise ChangedError("the list of tags is gone")
-        now = await look_at_tags(self._client, tags, self._is_selected, seen.tags)
-        if now.unread:
-            raise ChangedError(f"a build has written {min(now.unread)}, which cannot be read")
-        seen.caches = {
-            tag: now.caches.get(tag, cache)
-            for tag, cache in (seen.caches | now.caches).items()
-            if tag in now.tags and tag not in now.images
-        }
-        seen.tags, seen.absent = now.tags, now.absent
-        seen.reached |= now.reached
-        seen.named |= now.named
-
-    async def _delete_one(self, entry: KnownEntry, context: RunContext) -> bool:
-        digest = Digest(getattr(entry.parsed, "digest", ""))
-        if entry.key.startswith(_BLOBS):
-            if digest in self._tags.blobs:
-                raise ChangedError("a build has exported since, and needs it")
-            return True
-        self._refuse_needed(digest)
-        try:
-            is_referred_to = await self._client.has_referrers(digest)
-        except StoreError as error:
-            raise ChangedError(f"nobody knows what refers to it: {error}") from None
-        if is_referred_to:
-            raise ChangedError("something refers to it, such as a signature")
-        context.confirm()
-        version = self._untagged.versions.get(digest)
-
-        async def recheck() -> None:
-            await self._look_again()
-            self._refuse_needed(digest)
-
-        if version and self._packages:
-            return await self._packages.delete(version, recheck)
-        try:
-            return await self._client.delete_manifest(digest, recheck)
-        except DeletionRefusedError as error:
-            raise ChangedError(str(error)) from None
-
-    def _refuse_needed(self, digest: Digest) -> None:
-        """Raise ChangedError if a manifest must stay."""
-        cache = self._caches.get(digest)
-        if cache is None or self._tagged.leads_to(digest):
-            raise ChangedError("a tag leads to it")
-        if self._tagged.absent:  # Any manifest may be theirs.
-            tag = min(self._tagged.absent)
-            raise ChangedError(f"{tag} is listed, and its manifest is not shown")
-        if hidden := self._untagged.hidden:
-            raise ChangedError(f"{hidden} is listed and not shown, and may lead to it")
-        if cache.blobs & self._needed - self._tags.blobs:
-            raise ChangedError("only this manifest references blobs that results need")
+        return await self._deletions.delete(entry, context)
 
 
 def index_of(tag: str) -> IndexId:
