@@ -25,7 +25,8 @@ drop_environment_of_another_python = test ! -f $(VENV)/pyvenv.cfg \
 PIP = $$(test -x $(BIN)/pip && echo $(BIN)/pip || echo $(PYTHON) -m pip --python $(BIN)/python)
 install_uv = $(PIP) install --quiet --no-compile --require-hashes -r config/action/uv.txt
 # uv is quick, but it does not read pip's configuration, such as the address of a mirror.
-install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(PIP) install --quiet $(1)
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) \
+  || { echo "uv could not install that: pip tries" && $(PIP) install --quiet $(1); }
 # What every command imports is compiled on another processor, while something else is installed.
 compile = $(BIN)/python -m compileall -q $(1) &
 SQLALCHEMY = $(VENV)/lib/python3*/site-packages/sqlalchemy

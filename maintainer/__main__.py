@@ -1,6 +1,7 @@
 """The command `maintainer`: Ctrl-C ends it without a traceback, even during the start."""
 
 import gc
+import os
 import sys
 
 from maintainer.signals import RELOAD, hold
@@ -14,6 +15,7 @@ NEW_OBJECTS = 10_000
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(NEW_OBJECTS)
+    _open_closed_streams()
     try:
         if sys.argv[1:2] == ["serve"] and "--once" not in sys.argv:
             # The service handles it once it has started.
@@ -24,6 +26,12 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _open_closed_streams() -> None:
+    """Discard what is printed where nobody listens, as after `>&-`: Python has no stream then."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 # GITHUB_ACTION_PATH. STORE, if it is set, decides whether the SDK of a bucket or a container is one of them.
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # these are for the job's own Python
-unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
+export PIP_USER=0 # a pip.conf may say otherwise
+unset PIP_TARGET PIP_PREFIX PIP_ROOT PIP_CONSTRAINT PIP_REQUIREMENT PIP_DRY_RUN PIP_REQUIRE_VIRTUALENV
 unset UV_TARGET UV_PREFIX UV_CONSTRAINT UV_OVERRIDE UV_EXCLUDE UV_BUILD_CONSTRAINT UV_EXCLUDE_NEWER UV_SYSTEM_PYTHON UV_NO_BINARY
 
 # Files of a killed run on this machine do not match the database that is restored next.
@@ -12,6 +13,9 @@ rm -f .maintainer/maintainer.db*
 
 plain="$GITHUB_ACTION_PATH/config/action/requirements.txt"
 lock="$plain"
+case "${STORE:-}" in
+  configured) STORE="${MAINTAINER_STORE:-}" ;; # the job's own
+esac
 case "${STORE:-}" in
   s3:* | azblob:*) lock="$GITHUB_ACTION_PATH/config/extras/requirements.txt" ;;
 esac

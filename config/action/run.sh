@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The Action's run. Inputs are passed as variables, so that no untrusted text becomes shell code.
-# maintainer itself reads those that are settings, MAINTAINER_…; this script reads the others.
+# An input that is a setting, SETTING_…, becomes a variable that maintainer reads itself, MAINTAINER_…;
+# without it, a variable of the job's own counts. This script reads the other inputs, INPUT_….
 set -euo pipefail
 unset PYTHONPATH PYTHONHOME # these are for the job's own Python
 
@@ -28,10 +29,21 @@ esac
 case "$MAINTAINER_DATABASE_KEY" in
   *"#"*) fail "database-key must not contain a #" ;; # Another key would find these databases.
 esac
-case "$MAINTAINER_STORE" in
-  configured) unset MAINTAINER_STORE ;;
-  github) ;;
+case "$SETTING_STORE" in
   "") fail "store is empty: leave it out to maintain GitHub's cache" ;;
+esac
+for setting in "${!SETTING_@}"; do
+  name="${setting#SETTING_}"
+  case "${!setting}" in
+    configured | "") ;;
+    *) export "MAINTAINER_$name=${!setting}" ;;
+  esac
+done
+# A variable that is empty would leave the default.
+[ -n "${SETTING_MERGED_SCOPE-configured}" ] || options+=(--merged-scope=)
+[ -n "${SETTING_MERGED_TAG-configured}" ] || options+=(--merged-tag=)
+case "${MAINTAINER_STORE:-github}" in
+  github) ;;
   *) unset ACTIONS_RUNTIME_TOKEN ACTIONS_RESULTS_URL ACTIONS_CACHE_URL ;; # Another store needs none of them.
 esac
 

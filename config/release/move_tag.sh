@@ -26,7 +26,7 @@ commit="$(printf '{"message":"%s","tree":"%s","parents":["%s"]}' "$message" "$tr
   | create commits)"
 
 major="${GITHUB_REF_NAME%%.*}"
-if gh api "$git/refs/tags/$major" >/dev/null 2>&1; then
+if gh api "$git/ref/tags/$major" >/dev/null 2>&1; then
   gh api --method PATCH "$git/refs/tags/$major" -f "sha=$commit" -F force=true >/dev/null
 else
   gh api --method POST "$git/refs" -f "ref=refs/tags/$major" -f "sha=$commit" >/dev/null

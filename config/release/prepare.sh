@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The first step of a release: writes the commit into the package, so that `maintainer init` can pin
-# it, and the notes of this version to notes.md. Needs GITHUB_REF_NAME, the tag, GITHUB_SHA and
-# GITHUB_REPOSITORY.
+# it, makes the links of the README absolute, and writes the notes of this version to notes.md. Needs
+# GITHUB_REF_NAME, the tag, GITHUB_SHA and GITHUB_REPOSITORY.
 set -euo pipefail
 
 version="${GITHUB_REF_NAME#v}"
@@ -20,6 +20,13 @@ if [[ ! "$GITHUB_SHA" =~ ^[0-9a-f]{40}$ ]]; then
 fi
 sed "s/^COMMIT = \"\"$/COMMIT = \"$GITHUB_SHA\"/" "$module" >"$module.new"
 mv "$module.new" "$module"
+
+# What reads the package's metadata, such as pypi.org, has no other file of the repository.
+site="github.com/$GITHUB_REPOSITORY/blob/$GITHUB_REF_NAME"
+images="raw.githubusercontent.com/$GITHUB_REPOSITORY/$GITHUB_REF_NAME"
+sed -E -e "s|\\]\\(([^):#]+\\.png)\\)|](https://$images/\\1)|g" \
+  -e "s|\\]\\(([^):#][^):]*)\\)|](https://$site/\\1)|g" README.md >README.md.new
+mv README.md.new README.md
 
 awk -v heading="## [$version]" '
   index($0, "## [") == 1 { inside = index($0, heading) == 1; next }

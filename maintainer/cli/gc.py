@@ -144,12 +144,12 @@ def gc(
         return
     if json and github:
         raise UsageError("--json and --github exclude each other: both write to stdout")
-    if dry_run and accept_loss:
-        # What a run has seen is known, so the run after the dry one would not notice the loss.
-        raise UsageError(
-            "--dry-run and --accept-loss exclude each other: only a real run accepts a loss"
-        )
     with _report_to_workflow() if github else nullcontext() as workflow:
+        if dry_run and accept_loss:
+            # What a run has seen is known, so the run after the dry one would not notice the loss.
+            raise UsageError(
+                "--dry-run and --accept-loss exclude each other: only a real run accepts a loss"
+            )
         given = {
             "store": store,
             "merged_tag": merged_tag,

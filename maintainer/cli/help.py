@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from maintainer.cli.values import check_only_what_needs_it
+from maintainer.cli.values import check_only_what_needs_it, refuse_lost_values
 
 if TYPE_CHECKING:
     # Typer has its own Click inside, and names these types nowhere else.
@@ -125,6 +125,11 @@ def _write_epilog(ctx: "Context", formatter: "HelpFormatter") -> None:
 
 class Command(TyperCommand):
     """A command whose help has groups and examples."""
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        """Parse the arguments. Raises UsageError if the value of an option is lost."""
+        refuse_lost_values(self.get_params(ctx), args)
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
         """Return the options and arguments, and Typer's own options."""

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperArgument, TyperOption
 
+from maintainer.errors import UsageError
+from maintainer.sanitize import printable
+
 if TYPE_CHECKING:
     # Typer has its own Click inside, and names these types nowhere else.
     from typer._click import Context, Parameter
@@ -30,6 +33,31 @@ def check_only_what_needs_it(params: "Sequence[Parameter]") -> None:
         elif not isinstance(getattr(param.get_runtime_param, "__self__", None), _Check):
             changed: Any = param
             changed.get_runtime_param = _Check(annotation, param.get_runtime_param).get
+
+
+def refuse_lost_values(params: "Sequence[Parameter]", arguments: Sequence[str]) -> None:
+    """Raise UsageError if an option lacks its value, and would take the next option for it.
+
+    In `gc --merged-tag $TAG --dry-run` a variable that is empty would make a real run of a dry one.
+    """
+    with_value = {
+        name
+        for param in params
+        if isinstance(param, TyperOption) and not param.is_flag
+        for name in param.opts
+    }
+    rest = iter(arguments)
+    for one in rest:
+        if one == "--":
+            return
+        if one not in with_value:
+            continue
+        value = next(rest, "")
+        if len(value) > 1 and value.startswith("-"):
+            raise UsageError(
+                f"{one} has no value: {printable(value)} follows it. A value that begins with - is "
+                f"written {one}={printable(value)}"
+            )
 
 
 class _Check:

@@ -1,5 +1,6 @@
 """Fills an emulated cache with the recorded history, day by day, and does runs on it."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -211,7 +212,7 @@ async def _run(
 def _program() -> str:
     """Return how to call this program: by name, or by path if the shell does not find it."""
     name = Path(sys.argv[0]).name
-    return name if shutil.which(name) else sys.argv[0]
+    return name if shutil.which(name) else shlex.quote(sys.argv[0])
 
 
 def _before_and_after(number: int, report: Report) -> Table:

@@ -7,6 +7,10 @@ from pathlib import Path
 from maintainer.errors import MaintainerError
 from maintainer.paths import resolve
 
+_SQLITE = b"SQLite format 3\0"
+"""How each database of SQLite begins: https://www.sqlite.org/fileformat2.html#magic_header_string
+"""
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file, with the permissions of a new file.
@@ -20,6 +24,8 @@ def write_atomically(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
             return
+        if _is_database(path):
+            raise MaintainerError(f"{path} is a database: write to another file")
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
         ) as file:
@@ -33,6 +39,14 @@ def write_atomically(path: Path, text: str) -> None:
         if temporary:
             temporary.unlink(missing_ok=True)
         raise MaintainerError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file is one of SQLite's, which no text must replace."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
 
 
 def _umask() -> int:

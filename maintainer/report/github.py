@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from itertools import chain, count
 from pathlib import Path
 
 from maintainer.errors import MaintainerError
@@ -69,7 +70,7 @@ class Workflow:
     def _write_page(self, page: str) -> Path | None:
         if self._step.temporary is None:
             return None
-        path = self._step.temporary / "maintainer-report.html"
+        path = _free(self._step.temporary / "maintainer-report.html")
         write_atomically(path, page)
         return path
 
@@ -114,6 +115,12 @@ def outputs(report: Report) -> dict[str, str]:
         "freed-bytes": str(report.bytes_freed),
         "blobs-pruned": str(report.blobs_missing),
     }
+
+
+def _free(path: Path) -> Path:
+    """Return this path, or one like it, at which there is nothing: a job may run us twice."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(one for one in chain([path], numbered) if not one.exists())
 
 
 def _assign(name: str, value: str) -> str:

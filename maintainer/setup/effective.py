@@ -161,11 +161,11 @@ def _spell_duration(duration: timedelta) -> str:
     return f"{parts}{seconds}s" if seconds or not parts else parts
 
 
-def _spell_size(size: int) -> str | int:
+def _spell_size(size: int) -> str:
     for unit, length in _SIZES.items():
         if size >= length and not size % length:
             return f"{size // length}{unit}"
-    return size
+    return f"{size}B"
 
 
 def format_effective(found: EffectiveSettings) -> Iterator[str]:

@@ -9,6 +9,7 @@ import maintainer
 from maintainer.errors import UsageError
 from maintainer.report.files import write_atomically
 from maintainer.sanitize import printable
+from maintainer.settings.values import DEFAULT_STORE
 from maintainer.setup.workflows import (
     ACTIONS,
     SCHEDULES,
@@ -31,13 +32,14 @@ _GHCR = re.compile(r"registry://(ghcr\.io/[a-z0-9._-]+(?:/[a-z0-9._-]+)+)", re.A
 
 def find_cache(store: str | None) -> Cache:
     """Return the cache of a setting `store`. Raises UsageError if there is no workflow for it."""
-    if store is None:
+    if store in (None, DEFAULT_STORE):
         return ACTIONS
     found = _GHCR.fullmatch(store)
     if found is None:
         raise UsageError(
             f"there is no workflow to write for {printable(store)}: only for GitHub's cache and "
-            "registry://ghcr.io/OWNER/NAME; docs/action.md says how to maintain others"
+            "registry://ghcr.io/OWNER/NAME, in lower case and without a tag; docs/action.md says "
+            "how to maintain others"
         )
     return Cache(found[1])
 

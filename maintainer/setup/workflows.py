@@ -11,11 +11,14 @@ import msgspec
 
 SCHEDULES = "in public repositories, GitHub stops schedules 60 days after the last commit"
 _MAX_SIZE = 1024 * 1024
-_VALUE = r"type=(?:\$\{\{.*?\}\}|[^\s\"'\]])+"
+_PART = r"(?:\$\{\{.*?\}\}|[^\s\"'\]])"
+_BEFORE = r"(?:[\w-]+=[^\s\"'\],]*,)*?"
+_VALUE = rf"{_BEFORE}type={_PART}+"
 _KEY = re.compile(r"^(?P<indent>\s*(?:-\s+)?)cache[-_](?P<way>to|from)\s*:(?P<rest>.*)$")
 _OPTION = re.compile(rf"cache-(to|from)[=\s]+[\"']?({_VALUE})")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _STORE = re.compile(r"^\s+store:\s*[\"']?(?!(?:github|configured)\b)[\w$]")
+_STEP = re.compile(r"^\s*-\s")
 _USES = re.compile(
     r"^\s*(?:-\s+)?uses:\s*[\"']?[\w.-]+/maintainer(?:/[\w./-]*)?@(\S+?)[\"']?(?:\s|$)"
 )
@@ -116,10 +119,20 @@ def _read(file: Path) -> str:
 def read_workflow(file: str, text: str) -> Workflow:
     """Read the caches that a workflow names."""
     lines = text.splitlines()
-    found = [match[1] for line in lines if (match := _USES.match(line))]
-    others = sum(1 for line in lines if _STORE.match(line))
-    ours = found[0] if len(found) > others else None
-    return Workflow(file, tuple(_caches(file, lines)), ours)
+    return Workflow(file, tuple(_caches(file, lines)), next(_versions(lines), None))
+
+
+def _versions(lines: list[str]) -> Iterator[str]:
+    """Return the versions of our Action in the steps that maintain GitHub's cache."""
+    version, has_store = None, False
+    for line in [*lines, "- "]:
+        if _STEP.match(line):
+            if version and not has_store:
+                yield version
+            version, has_store = None, False
+        if used := _USES.match(line):
+            version = used[1]
+        has_store = has_store or _STORE.match(line) is not None
 
 
 def _caches(file: str, lines: list[str]) -> Iterator[CacheUse]:

@@ -26,7 +26,7 @@ FLAGS = {
     "INPUT_NO_SWEEP": "false",
     "INPUT_ACCEPT_LOSS": "false",
     "INPUT_SAVE_DATABASE": "true",
-    "MAINTAINER_STORE": "configured",
+    "SETTING_STORE": "configured",
     "MAINTAINER_DATABASE_KEY": "",
 }
 HOSTILE = "x##[set-output name=run]666\n::set-output name=run::666\n::error::x$(touch pwned)"
@@ -34,7 +34,7 @@ WRITTEN_AT = datetime.now(UTC) - timedelta(days=3)
 
 
 def _clean() -> dict[str, str]:
-    ours = ("GITHUB_", "ACTIONS_", "MAINTAINER_", "RUNNER_", "INPUT_", "PIP_")
+    ours = ("GITHUB_", "ACTIONS_", "MAINTAINER_", "RUNNER_", "INPUT_", "SETTING_", "PIP_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
@@ -116,19 +116,19 @@ _BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
         ("INPUT_NO_SWEEP", "1", "input no-sweep must be true or false"),
         ("INPUT_ACCEPT_LOSS", HOSTILE, "input accept-loss must be true or false"),
         ("INPUT_SAVE_DATABASE", "yes", "input save-database must be true or false"),
-        ("MAINTAINER_STORE", "", "input store is empty: leave it out"),
+        ("SETTING_STORE", "", "input store is empty: leave it out"),
         ("MAINTAINER_DATABASE_KEY", "maintainer#db", "input database-key must not contain a #"),
-        ("MAINTAINER_STORE", HOSTILE, "setting store "),
-        ("MAINTAINER_GRACE", HOSTILE, "setting grace "),
-        ("MAINTAINER_SCOPES", "[", "setting scopes "),
-        ("MAINTAINER_CONFIG", "missing.toml", "the configuration file missing.toml does not exist"),
+        ("SETTING_STORE", HOSTILE, "setting store "),
+        ("SETTING_GRACE", HOSTILE, "setting grace "),
+        ("SETTING_SCOPES", "[", "setting scopes "),
+        ("SETTING_CONFIG", "missing.toml", "the configuration file missing.toml does not exist"),
     ],
 )
 def test_bad_input_is_one_annotation_that_names_it_and_nothing_is_asked_of_the_cache(
     step: Step, variable: str, value: str, named: str
 ) -> None:
     # What our own settings refuse, a process refuses once, as the step starts it.
-    by_script = named.startswith("input ") or variable == "MAINTAINER_GRACE"
+    by_script = named.startswith("input ") or variable == "SETTING_GRACE"
     run = step.run if by_script else step.run_here
     status, lines = run(**{variable: value}, ACTIONS_RESULTS_URL="http://127.0.0.1:9/")
     assert status == 2
@@ -145,8 +145,8 @@ def test_a_run_sets_its_own_outputs_whatever_the_names_the_job_and_missing_input
     # What the job does to Python does not reach the run.
     (step.folder / "maintainer.py").write_text("raise SystemExit('not this one')")
     # An input that is not given leaves the default.
-    unset = {f"MAINTAINER_{name}": "" for name in ("SCOPES", "QUOTA", "CONFIG")}
-    unset["MAINTAINER_GRACE"] = "0s"
+    unset = {f"SETTING_{name}": "" for name in ("SCOPES", "QUOTA", "CONFIG")}
+    unset["SETTING_GRACE"] = "0s"
     status, lines = step.run(PYTHONPATH=str(step.folder), **unset)
     assert status == 0, lines
     assert obeyed(lines) == []
@@ -156,15 +156,47 @@ def test_a_run_sets_its_own_outputs_whatever_the_names_the_job_and_missing_input
     assert set(step.outputs) == _named_outputs()
 
 
+def test_an_empty_name_of_the_merge_turns_it_off(step: Step) -> None:
+    status, lines = step.run_here(SETTING_MERGED_SCOPE="", SETTING_MERGED_TAG="configured")
+    assert status == 0, lines
+    assert step.outputs["indexes-written"] == "2"
+    assert "maintained" not in (step.folder / "summary").read_text()
+
+
+def test_a_variable_of_the_job_counts_unless_an_input_says_something_else(step: Step) -> None:
+    # Blobs and generations are three days old.
+    job = {"MAINTAINER_GRACE": "30d", "MAINTAINER_MERGED_SCOPE": "other"}
+    status, lines = step.run_here(**job, SETTING_GRACE="", SETTING_MERGED_SCOPE="configured")
+    assert status == 0, lines
+    assert step.outputs["entries-deleted"] == "0"
+    assert "other" in (step.folder / "summary").read_text()
+
+
+def test_an_input_counts_for_more_than_a_variable_of_the_job(step: Step) -> None:
+    status, lines = step.run_here(MAINTAINER_GRACE="30d", SETTING_GRACE="0s")
+    assert status == 0, lines
+    assert step.outputs["entries-deleted"] != "0"
+
+
+def test_flags_that_exclude_each_other_are_one_annotation_and_a_status(step: Step) -> None:
+    status, lines = step.run_here(INPUT_DRY_RUN="true", INPUT_ACCEPT_LOSS="true")
+    assert status == 2
+    (line,) = obeyed(lines)
+    assert line.startswith("::error title=maintainer::--dry-run and --accept-loss exclude each ")
+    assert step.outputs["status"] == "failed"
+
+
 def test_another_store_than_githubs_cache_is_an_input(step: Step) -> None:
-    names = ("CONFIG", "SCOPES", "MERGED_SCOPE", "MERGED_TAG", "REMEMBER_EXPORTS", "REST_SHARE")
-    unset = {f"MAINTAINER_{name}": "" for name in names}
+    unset = {
+        f"SETTING_{name}": "" for name in ("CONFIG", "SCOPES", "REMEMBER_EXPORTS", "REST_SHARE")
+    }
+    unset |= {f"SETTING_MERGED_{name}": "configured" for name in ("SCOPE", "TAG")}
     with a_registry(step.folder) as registry:
         for tag in ("api", "web"):
             registry.build(tag, "base", tag)
         store = f"registry://{registry.host}/{registry.repository}?insecure=true"
 
-        status, lines = step.run_here(**unset, MAINTAINER_STORE=store)
+        status, lines = step.run_here(**unset, SETTING_STORE=store)
 
         assert status == 0, lines
         both = registry.blobs_of("api") | registry.blobs_of("web")
@@ -176,7 +208,7 @@ def test_another_store_than_githubs_cache_is_an_input(step: Step) -> None:
 
 @pytest.mark.parametrize(("flag", "written"), [("INPUT_DRY_RUN", "0"), ("INPUT_NO_SWEEP", "3")])
 def test_a_flag_does_what_its_name_says(step: Step, flag: str, written: str) -> None:
-    status, lines = step.run_here(**{"MAINTAINER_GRACE": "0s", flag: "true"})
+    status, lines = step.run_here(**{"SETTING_GRACE": "0s", flag: "true"})
     assert status == 0, lines
     assert step.outputs["indexes-written"] == written
     assert step.outputs["entries-deleted"] == "0"

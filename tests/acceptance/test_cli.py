@@ -177,6 +177,32 @@ def test_bad_usage_is_told_on_stderr_with_status_2(
     assert list(bare.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("follows", ["--dry-run", "-n", "-x"])
+@pytest.mark.parametrize("option", ["--merged-tag", "--database", "--grace"])
+def test_no_option_passes_for_the_value_of_another(bare: Shell, option: str, follows: str) -> None:
+    (bare.folder / "cache").mkdir()
+
+    outcome = bare("gc", "--store", "local:cache", option, follows)
+
+    assert outcome.status == 2
+    assert outcome.problem.startswith(f"{option} has no value: {follows} follows it. ")
+    assert outcome.problem.endswith(f" is written {option}={follows}")
+    assert [one.name for one in bare.folder.iterdir()] == ["cache"]
+
+
+def test_after_an_equals_sign_anything_is_a_value(bare: Shell) -> None:
+    assert bare("gc", "--database=-n.db", "--store", "x").problem.startswith("--store must be ")
+    assert "-n.db" in bare("runs", "--database=-n.db").problem
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_where_nobody_listens_nothing_is_said_and_nothing_fails(bare: Shell, closed: str) -> None:
+    command = f"{sys.executable} -m maintainer --version {closed}"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, check=False, text=True)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -671,6 +697,17 @@ def test_a_report_is_shown_in_a_browser_once_it_is_written(workflow: Shell) -> N
     assert opened.status == 0
     assert "<html" in (workflow.folder / "report.html").read_text()
     assert workflow("report", "--open").problem == "--open needs --html FILE"
+
+
+def test_no_page_is_written_over_a_database(workflow: Shell) -> None:
+    workflow("gc", "--dry-run", "--database", "mine.db")
+    before = (workflow.folder / "mine.db").read_bytes()
+
+    outcome = workflow("report", "--database", "mine.db", "--html", "mine.db")
+
+    assert outcome.status == 1
+    assert outcome.problem.endswith("mine.db is a database: write to another file")
+    assert (workflow.folder / "mine.db").read_bytes() == before
 
 
 def test_the_database_may_be_named_as_a_file(workflow: Shell) -> None:

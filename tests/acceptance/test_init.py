@@ -152,6 +152,13 @@ def test_for_another_store_there_is_no_workflow_to_write(repository: Path, store
     assert sorted(one.name for one in (repository / PLACE.parent).iterdir()) == ["build.yml"]
 
 
+def test_github_may_be_named(repository: Path) -> None:
+    outcome = _init(repository, "--store", "github")
+
+    assert outcome.status == 0
+    assert (repository / PLACE).exists()
+
+
 def test_each_repository_has_a_minute_of_its_own(tmp_path: Path) -> None:
     minutes = set()
     for name in ("api", "web", "tools", "worker"):

@@ -25,8 +25,10 @@ _GH = """#!/usr/bin/env bash
 echo "$@" >> "$RECORD"
 [[ "$*" == *"--input -"* ]] && cat >> "$RECORD.sent" && echo >> "$RECORD.sent"
 [[ "$*" == *"--jq"* ]] && echo "$*" | sha1sum | cut -d " " -f 1
-[[ "$*" != "api repos/"*"/git/refs/tags/v0" ]]
+# With `refs`, GitHub lists what begins like this, and that there is nothing is no error.
+[[ "$*" != "api repos/"*"/git/ref/tags/v0" && "$*" != "release view "* ]]
 """
+_LINKS = 20
 _BUNDLE = "bundle/cpython-311-linux-x86_64-glibc.tar.gz"
 
 
@@ -99,6 +101,10 @@ def test_every_step_of_a_release_does_its_part(checkout: Path) -> None:
     assert f'COMMIT = "{_COMMIT}"\n' in module
     assert {"maintainer/examples/maintain-cache.yml", "maintainer/migrations/env.py"} <= set(names)
     assert described.startswith("Metadata-Version: ")
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", described) if link[0] != "#"]
+    assert len(links) > _LINKS
+    assert all(link.startswith("https://") for link in links)
+    assert "](https://raw.githubusercontent.com/" in described
     assert f"Project-URL: Source, https://github.com/{maintainer.REPOSITORY}\n" in described
     with tarfile.open(sdist) as opened_sdist:
         assert any(name.endswith("/CHANGELOG.md") for name in opened_sdist.getnames())

@@ -103,6 +103,15 @@ def test_a_run_that_is_done_is_a_summary_outputs_and_a_page_without_an_annotatio
     assert read_outputs(step.output) == outputs(a_report()) | {"report-path": str(page)}
 
 
+def test_each_step_of_a_job_has_a_page_of_its_own(step: StepSettings, tmp_path: Path) -> None:
+    _tell(step, a_report())
+    first = (tmp_path / "maintainer-report.html").read_bytes()
+    _tell(step, a_report("another"))
+    assert (tmp_path / "maintainer-report.html").read_bytes() == first
+    assert step.output
+    assert read_outputs(step.output)["report-path"] == str(tmp_path / "maintainer-report-2.html")
+
+
 def test_a_run_that_failed_is_annotated_in_one_line(
     step: StepSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:

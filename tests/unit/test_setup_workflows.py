@@ -6,6 +6,7 @@ import pytest
 
 from maintainer.setup.workflows import read_workflow, read_workflows
 
+_OF_Y = {"mode": "max", "scope": "y"}
 _CASES = [
     ("cache-to: type=gha,mode=max,scope=api", [("to", "gha", {"mode": "max", "scope": "api"})]),
     ("cache-from: 'type=gha'", [("from", "gha", {})]),
@@ -28,6 +29,7 @@ _CASES = [
         "run: docker buildx build --cache-to type=gha,mode=min --cache-from=type=gha .",
         [("to", "gha", {"mode": "min"}), ("from", "gha", {})],
     ),
+    ("run: buildx --cache-to mode=max,type=gha,scope=y", [("to", "gha", _OF_Y)]),
     ("set: |\n  *.cache-to=type=gha,scope=$SCOPE", [("to", "gha", {"scope": "$SCOPE"})]),
     ("# cache-to: type=gha", []),
     ("cache-to: ${{ inputs.cache }}", []),
@@ -54,6 +56,14 @@ def test_the_action_of_this_project_is_recognized() -> None:
     assert read_workflow("a.yml", "    - uses: octo/build@v0").maintainer is None
 
 
+def test_what_another_step_calls_a_store_is_not_the_action_of_this_project_has() -> None:
+    ours, other = "- uses: octo/maintainer@v0", "- uses: octo/upload@v2\n  with:\n    store: s3"
+    assert read_workflow("a.yml", f"{other}\n{ours}\n{other}").maintainer == "v0"
+    bucket = f"{ours}\n  with:\n    store: s3://bucket/"
+    assert read_workflow("a.yml", bucket).maintainer is None
+    assert read_workflow("a.yml", f"{bucket}\n{ours}").maintainer == "v0"
+
+
 def test_workflows_that_are_not_text_do_no_harm(tmp_path: Path) -> None:
     folder = tmp_path / ".github" / "workflows"
     folder.mkdir(parents=True)
@@ -77,4 +87,5 @@ def test_a_step_that_maintains_another_store_does_not_maintain_githubs_cache(sto
     assert read_workflow("a.yml", other).maintainer is None
     assert read_workflow("a.yml", other + step).maintainer == "v0"
     assert read_workflow("a.yml", other + itself).maintainer == "v0"
-    assert read_workflow("a.yml", "    store: x\n" + step).maintainer is None, "in doubt, none"
+    before = "    - with:\n        store: x\n      uses: octo/maintainer@v0\n"
+    assert read_workflow("a.yml", before).maintainer is None
