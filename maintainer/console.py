@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from maintainer.logs import JsonLines, LogFormat, keep_secrets_out_of_logs, shorten_trouble
 from maintainer.progress import Progress as Watcher
 from maintainer.progress import Unwatched
-from maintainer.sanitize import printable
+from maintainer.sanitize import loggable, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +40,7 @@ def stderr() -> "Console":
 
 def print_error(text: str) -> None:
     """Print an error in one line, formatted like the log."""
-    line = printable(text, limit=1_000)
+    line = loggable(text, 1_000)
     if any(isinstance(one.formatter, JsonLines) for one in logging.getLogger().handlers):
         log.error("%s", line)
     else:

@@ -17,6 +17,7 @@ from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Index, Marks, State
 from maintainer.model.outcome import Kept, Outcome, Planned
 from maintainer.model.reason import Note, Reason, UnreadIndex, code_of
+from maintainer.model.room import Room
 from maintainer.model.store import Abilities
 from maintainer.report.chains import find_losses, largest_chains
 from maintainer.report.model import (
@@ -37,6 +38,7 @@ from maintainer.report.model import (
     StoreReport,
 )
 from maintainer.report.reasons import format_outcome, format_reason
+from maintainer.report.room import report_left
 from maintainer.report.space import divide
 from maintainer.report.totals import EntryTotals, add_total
 from maintainer.report.verdict import judge
@@ -87,6 +89,9 @@ class ReportBuilder:
         self.notes: list[Note] = []
         self._unlisted = ActionTotal("keep", code_of(Kept()), 0, 0)
         self.room: RoomReport | None = None
+        """How full the cache may be, and what was to leave it for that."""
+        self.chosen: Room | None = None
+        """The same as it was decided."""
 
     def build(
         self,
@@ -135,9 +140,20 @@ class ReportBuilder:
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             space=self._space(totals) if decided and self._divides_space(requests) else None,
             changes=changes,
-            room=self.room,
+            room=self._room(),
         )
         return msgspec.structs.replace(report, verdict=judge(report))
+
+    def _room(self) -> RoomReport | None:
+        """Return what has left the cache, or would in a run that is not dry."""
+        if self.room is None or self.chosen is None or self.dry_run:
+            return self.room
+        writes = self.decided.plan.writes if self.decided else ()
+        done = {index for index, one in self.rewritten.items() if one.done}
+        results = self.rewritten.values()
+        exported = frozenset[Digest]().union(*(one.protected for one in results))
+        stays = None if self.decided is None else {one.index for one in writes} - done
+        return report_left(self.room, self.chosen, stays, exported)
 
     def _broken_tags(self, marks: Marks) -> tuple[BrokenTagReport, ...]:
         snapshot = marks.snapshot
@@ -268,7 +284,16 @@ class ReportBuilder:
             chains_omitted=chains_omitted,
             is_merge=index.is_merge,
             used_by_builds=index.used_by_builds,
+            still_broken=index.is_broken(context.live) and not self._is_mended(index.id, write),
         )
+
+    def _is_mended(self, index: IndexId, write: WriteIndex | None) -> bool:
+        """Whether an index was written, or would be in a run that is not dry."""
+        if self.dry_run:
+            return write is not None
+        healed = (one.result for one in self.heals if one.index == index)
+        results = (self.rewritten.get(index), *healed)
+        return any(one is not None and one.done for one in results)
 
     def _left_of(self, index: Index, context: "_Context") -> int:
         """Count the generations that are stored when the run ends; a tag has one, always."""

@@ -66,6 +66,16 @@ def format_lost(report: Report) -> str:
     return f"{results} {were} lost with blobs that {_who_took(report)}"
 
 
+def format_broken(indexes: int) -> str:
+    """Return what builds meet in so many broken indexes."""
+    what = (
+        "1 index is invalid or references"
+        if indexes == 1
+        else f"{format_count(indexes, 'index', 'indexes')} are invalid or reference"
+    )
+    return f"{what} blobs that are gone, so builds fail or redo steps"
+
+
 def cut_off(report: Report) -> str | None:
     """Return why the budget ended the run, if it did: what was not reached may be broken."""
     notes = (one.sentence for one in report.notes if isinstance(one.reason, Unfinished))
@@ -75,6 +85,8 @@ def cut_off(report: Report) -> str | None:
 def _say_nothing_done(report: Report) -> str:
     if why := cut_off(report):
         return f"nothing was written or deleted; {why}"
+    if report.repair and report.indexes_broken:
+        return f"nothing could be repaired: {format_broken(report.indexes_broken)}"
     if report.repair:
         return "nothing to repair: every index is valid, and every blob that it references exists"
     if report.blocked and report.blocked.by_export:

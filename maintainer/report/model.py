@@ -217,6 +217,9 @@ class IndexReport(msgspec.Struct, frozen=True):
     """Existing results for which it has no room, by `max_merge_size` or importers' limits."""
     used_by_builds: str | None = None
     """The key that a build has exported to an index reserved for such a merge, if so."""
+    still_broken: bool = False
+    """Whether what builds read is invalid or references missing blobs when the run ends, or, of a
+    dry run, would be or would do so."""
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -385,7 +388,10 @@ class RoomReport(msgspec.Struct, frozen=True):
     departures_omitted: int = 0
     """How many of them are not listed."""
     results: int = 0
-    """How many results leave."""
+    """How many results have left, or would leave in a dry run."""
+    held: int = 0
+    """How many others were to leave, and are still in an index: it was not written, or a build has
+    exported them since."""
     freed: int = 0
     """Bytes of the blobs that are unreferenced after that."""
 

@@ -1,5 +1,10 @@
 """Room, as a report shows it: how full a cache may be, and what leaves it. Pure."""
 
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from maintainer.cacheconfig import Digest, IndexId
 from maintainer.model.room import Departure, Room
 from maintainer.report.model import DepartureReport, RoomReport
 from maintainer.report.reasons import format_reason
@@ -10,17 +15,44 @@ _LISTED = 20
 
 def report_room(room: Room, limit: int, quota: int, stored: int) -> RoomReport:
     """Return what a report shows of a decision; `stored` are the bytes of all entries."""
-    departures = room.departures
-    return RoomReport(
-        quota=quota,
-        limit=limit,
-        stored=stored,
-        remaining=room.remaining,
+    shown = RoomReport(quota=quota, limit=limit, stored=stored, remaining=room.remaining)
+    return _with(shown, room.departures)
+
+
+def report_left(
+    decided: RoomReport,
+    room: Room,
+    not_written: Collection[IndexId] | None,
+    exported: frozenset[Digest],
+) -> RoomReport:
+    """Return what a report shows of a decision that was carried out.
+
+    What is in an index that was `not_written` (None: no index was) is still there, and so is what
+    needs a blob that a build has `exported` since the run began.
+    """
+    left = [
+        one
+        for one in room.departures
+        if not_written is not None
+        and not any(result.index in not_written for result in one.branch.results)
+        and not one.freed & exported
+    ]
+    held = _count(room.departures) - _count(left)
+    return msgspec.structs.replace(_with(decided, left), held=held)
+
+
+def _with(shown: RoomReport, departures: Sequence[Departure]) -> RoomReport:
+    return msgspec.structs.replace(
+        shown,
         departures=tuple(_departure(one) for one in departures[:_LISTED]),
         departures_omitted=len(departures[_LISTED:]),
-        results=sum(len(one.branch.results) for one in departures),
+        results=_count(departures),
         freed=sum(one.reason.freed for one in departures),
     )
+
+
+def _count(departures: Sequence[Departure]) -> int:
+    return sum(len(one.branch.results) for one in departures)
 
 
 def _departure(one: Departure) -> DepartureReport:

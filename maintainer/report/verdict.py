@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import msgspec
 
+from maintainer.cacheconfig import NO_REF
 from maintainer.model.marks import State
 from maintainer.model.outcome import Planned
 from maintainer.model.reason import (
@@ -15,6 +16,7 @@ from maintainer.model.reason import (
     LossAccepted,
     MergeOverwritten,
     Note,
+    NotHealed,
     NothingFound,
     ProtectedExceedsLimit,
     QuotaUnknown,
@@ -26,7 +28,7 @@ from maintainer.model.reason import (
     VersionsKept,
     WriteReason,
 )
-from maintainer.report.done import format_done_blindly, format_lost, format_plan
+from maintainer.report.done import format_broken, format_done_blindly, format_lost, format_plan
 from maintainer.report.model import BrokenTagReport, IndexReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import as_sentence, format_count, format_few, format_share, format_size
 
@@ -81,8 +83,40 @@ def _failed(report: Report) -> Verdict | None:
     return Verdict(
         "bad",
         f"The run failed: {next(iter(report.problems), 'no reason given')}{more}",
-        "Fix this and run it again; no blob that builds need was deleted.",
+        f"Fix this and run it again{'' if report.entries_deleted else '; nothing was deleted'}.",
     )
+
+
+def _not_healed(report: Report) -> Verdict | None:
+    """Return what a build wrote during the sweep, and needs what was deleted then."""
+    left = [action for action in report.actions if isinstance(action.reason, NotHealed)]
+    if not left:
+        return None
+    more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+    return Verdict(
+        "attention",
+        f"{left[0].sentence}{more}.",
+        _how_to_write(report, left[0].ref),
+    )
+
+
+def _still_broken(report: Report) -> Verdict | None:
+    broken = [index for index in report.indexes if index.still_broken]
+    if not broken:
+        return None
+    first = broken[0]
+    where = "" if first.ref == NO_REF else f" in {first.ref}"
+    more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+    message = f"{format_broken(len(broken))}: {first.scope}{where} ({first.sentence}){more}."
+    if first.signed:
+        return Verdict("attention", message, "Let a build export it again: runs never rewrite it.")
+    return Verdict("attention", message, _how_to_write(report, first.ref))
+
+
+def _how_to_write(report: Report, ref: str) -> str:
+    if ref == NO_REF or ref in report.writable:
+        return "Run `maintainer gc` again, and see the report on each index."
+    return f"Run `maintainer gc` in a workflow on {ref}, whose token can write there."
 
 
 def _nothing_found(report: Report) -> Verdict | None:
@@ -109,7 +143,8 @@ def _long_blocked(report: Report) -> Verdict | None:
     days = (report.started_at - blocked.since).days
     long = format_count(days, "day")
     cause = f" ({blocked.cause})" if blocked.cause else ""
-    message = f"No run has been able to delete a blob for {long}: {blocked.sentence}{cause}."
+    why = f"{blocked.sentence}{cause}"
+    message = f"No run has been able to delete an unreferenced blob for {long}: {why}."
     if blocked.by_export:
         return Verdict(
             "attention",
@@ -131,8 +166,8 @@ def _unread(report: Report) -> Verdict | None:
     cause = f": {report.blocked.cause}" if report.blocked and report.blocked.cause else ""
     return Verdict(
         "attention",
-        f"{format_count(unread, 'index', 'indexes')} could not be read this time, so no blob was "
-        f"deleted{cause}.",
+        f"{format_count(unread, 'index', 'indexes')} could not be read this time, so no "
+        f"unreferenced blob was deleted{cause}.",
         "Run `maintainer gc` again in a few minutes.",
     )
 
@@ -142,7 +177,7 @@ def _part_of_list(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"No blob was deleted: {report.blocked.sentence}.",
+        f"No unreferenced blob was deleted: {report.blocked.sentence}.",
         "Run `maintainer gc` again in a few minutes.",
     )
 
@@ -153,8 +188,8 @@ def _unread_tags(report: Report) -> Verdict | None:
         return None
     return Verdict(
         "attention",
-        f"{format_count(len(unread), report.store.noun_of_name)} could not be read, so no blob "
-        f"was deleted: {_name_tags(unread)}.",
+        f"{format_count(len(unread), report.store.noun_of_name)} could not be read, so no "
+        f"unreferenced blob was deleted: {_name_tags(unread)}.",
         "Let the run read what builds write; if the manifest is damaged, export to it again.",
     )
 
@@ -183,12 +218,7 @@ def _only_planned(report: Report) -> Verdict | None:
     if found < exist:
         message = f"Builds find {found:,} of {format_count(exist, 'result')} that exist. {message}"
     if broken := report.indexes_broken:
-        broken_ones = (
-            "1 index is invalid or references"
-            if broken == 1
-            else f"{format_count(broken, 'index', 'indexes')} are invalid or reference"
-        )
-        message = f"{broken_ones} blobs that are gone, so builds fail or redo steps. {message}"
+        message = f"{format_broken(broken)}. {message}"
     return Verdict("attention", message, _LET_IT_REPAIR if report.repair else _LET_IT_RUN)
 
 
@@ -226,13 +256,19 @@ def _how_to_do_more(note: Note) -> str:
 
 def _made_room(report: Report) -> Verdict | None:
     room = report.room
-    if report.dry_run or room is None or not room.departures:
+    if report.dry_run or room is None or not (room.results or room.held):
         return None
-    free = format_size(room.keep_free)
+    free = f"so that {format_size(room.keep_free)} of {format_size(room.quota)} will be free"
+    if not room.results:
+        held = format_count(room.held, "result")
+        return Verdict(
+            "attention",
+            f"{held} could not leave the indexes yet, {free}.",
+            "Run `maintainer gc` again, and see the report on each index.",
+        )
     return Verdict(
         "attention",
-        f"{format_count(room.results, 'result')} left the indexes, so that {free} of "
-        f"{format_size(room.quota)} will be free.",
+        f"{format_count(room.results, 'result')} left the indexes, {free}.",
         "If builds miss them, raise the quota, lower `keep_free`, or let other tools store less.",
     )
 
@@ -322,10 +358,11 @@ def _unreachable(report: Report) -> Verdict | None:
     ref = hidden[0].ref
     others = len({index.ref for index in hidden}) - 1
     more = f" and {format_count(others, 'other ref')}" if others else ""
+    where = "" if ref == NO_REF else f" in {ref}{more}"
     return Verdict(
         "attention",
-        f"{format_count(results, 'result')} in {ref}{more} exist, but builds do not find them.",
-        f"Run `maintainer gc` in a workflow on {ref}, whose token can write there.",
+        f"{format_count(results, 'result')}{where} exist, but builds do not find them.",
+        _how_to_write(report, ref),
     )
 
 
@@ -358,8 +395,12 @@ def _how_to_make_room(space: Space, *, evicts: bool) -> str:
 
 def _how_to_shrink(part: SpacePart) -> str:
     size = format_size(part.size)
-    if part.kind in ("foreign", "others"):
+    if part.kind == "foreign":
         return f"Make other tools store less (`room.rules`): the entries {part.name}… take {size}."
+    if part.kind == "others":
+        return f"Make other tools store less (`room.rules`): their entries take {size}."
+    if part.kind == "due":
+        return f"Let a run delete what is due ({size}): one without `--no-sweep` and `--dry-run`."
     if part.kind == "unreadable":
         return (
             "Delete the caches of closed pull requests (`room.closed_refs`): unreadable refs take "
@@ -422,12 +463,14 @@ _CHECKS: tuple[Callable[[Report], Verdict | None], ...] = (
     _unread,
     _unread_tags,
     _part_of_list,
+    _not_healed,
     _only_planned,
     _made_room,
     _dropped,
     _without_content,
     _used_by_builds,
     _broken_tags,
+    _still_broken,
     _repaired,
     _unreachable,
     _advised,

@@ -44,6 +44,7 @@ async def find_room(run: Run, marked: Marked) -> Marked:
     needs = _find_needs(run, marked.marks)
     room = choose(marked.marks, stock, needs, limit, run.rules.grace)
     run.report.room = report_room(room, limit, quota, stock.stored)
+    run.report.chosen = room
     if room.blocked:
         run.report.notes.append(room.blocked)
     if not room.departures:

@@ -150,7 +150,9 @@ def test_trouble_of_the_server_proves_nothing_however_long_it_lasts(world: World
     assert blob_of("old") in world.blobs()
     assert _is_stored(world, 1)
     assert report.verdict
-    assert report.verdict.message.startswith("No run has been able to delete a blob for 9 days")
+    assert report.verdict.message.startswith(
+        "No run has been able to delete an unreferenced blob for 9 days"
+    )
     assert "index-web" in report.verdict.message
 
 

@@ -377,6 +377,8 @@ def test_an_index_that_cannot_be_healed_is_a_problem(world: World) -> None:
     assert report.status == "failed"
     (problem,) = report.problems
     assert "was written during the sweep and references 1 blob" in problem
+    assert report.verdict
+    assert report.verdict.advice == "Fix this and run it again."
     world.running.inject()
     world.passes(minutes=1)
     world.gc(grace=GRACE)

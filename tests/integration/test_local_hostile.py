@@ -664,7 +664,7 @@ def test_a_young_manifest_that_the_disk_cannot_read_may_need_any_blob(
     assert report.status == "done"
     assert world.steps("old")
     assert report.verdict
-    assert "no blob was deleted" in report.verdict.message
+    assert "no unreferenced blob was deleted" in report.verdict.message
 
 
 def test_a_tag_that_no_database_holds_keeps_what_it_needs(world: World) -> None:

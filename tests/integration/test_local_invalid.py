@@ -285,7 +285,7 @@ def test_a_tag_that_cannot_be_read_needs_attention_because_it_blocks_the_sweep(
 
     assert verdict
     assert verdict.level == "attention"
-    assert "1 tag could not be read, so no blob was deleted: web (" in verdict.message
+    assert "1 tag could not be read, so no unreferenced blob was deleted: web (" in verdict.message
 
 
 # The manifest of a tag is lost, or the merge.

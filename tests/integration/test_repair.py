@@ -37,6 +37,23 @@ def _level(report: Report) -> tuple[str, str]:
     return report.verdict.level, report.verdict.message
 
 
+@pytest.mark.parametrize("repair", [True, False])
+def test_what_a_run_may_not_repair_leaves_no_cache_that_is_called_healthy(
+    service: world.World, repair: bool
+) -> None:
+    feature = "refs/heads/feature"
+    service.build("base", "api")
+    service.build("other", ref=feature)
+    service.evict("base")
+
+    report = service.gc(ref=feature, readable=[MAIN], repair=repair)
+    level, message = _level(report)
+
+    assert (report.indexes_broken, level) == (1, "attention")
+    assert message.startswith("1 index is invalid or references blobs that are gone")
+    assert f"buildkit in {MAIN}" in message
+
+
 def test_a_tag_with_missing_blobs_is_repaired_and_nothing_else_is_touched(
     folder: directories.World,
 ) -> None:

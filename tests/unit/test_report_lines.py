@@ -25,7 +25,7 @@ from maintainer.report.model import (
 )
 from maintainer.report.page import changes, health, scopes, storage, trend
 from maintainer.report.reasons import format_reason
-from maintainer.report.room import report_room
+from maintainer.report.room import report_left, report_room
 from tests.reports import AT, DIRECTORY, a_report
 
 DAY = timedelta(days=1)
@@ -154,6 +154,36 @@ def test_a_report_without_evictions_says_why_there_are_none() -> None:
 
 def test_a_store_that_cannot_list_says_so() -> None:
     assert storage.why_no_space(a_report()) == "This service cannot list what it stores."
+
+
+@pytest.mark.parametrize(
+    ("not_written", "exported", "left"),
+    [
+        (set[IndexId](), frozenset[Digest](), 2),
+        ({IndexId(NO_REF, Scope("web"))}, frozenset[Digest](), 1),
+        (set[IndexId](), frozenset({Digest("sha256:api")}), 1),
+        (None, frozenset[Digest](), 0),
+    ],
+)
+def test_only_what_no_index_offers_any_more_counts_as_having_left(
+    not_written: set[IndexId] | None, exported: frozenset[Digest], left: int
+) -> None:
+    why = LeftForRoom(needed_at=AT, size=900, place=1, freed=30)
+    departures = []
+    for number, name in enumerate(("web", "api")):
+        branch = Branch((number,), AT, (CachedResult(IndexId(NO_REF, Scope(name)), name),))
+        layer = Digest(f"sha256:{name}")
+        departures.append(Departure(branch, why, layer, frozenset({layer})))
+    room = Room(stored=9_500, remaining=8_600, staying=frozenset(), departures=tuple(departures))
+    decided = report_room(room, limit=9_000, quota=10_000, stored=9_700)
+
+    shown = report_left(decided, room, not_written, exported)
+
+    assert (shown.results, shown.held, len(shown.departures)) == (left, 2 - left, left)
+    assert shown.freed == 30 * left
+    said = changes.format_changes(a_report(room=shown))[-1]
+    assert ("left the indexes" in said) == (left > 0)
+    assert ("will leave the indexes in a later run" in said) == (left < 2)
 
 
 def test_the_first_departures_are_listed_and_the_others_counted() -> None:

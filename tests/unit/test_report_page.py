@@ -104,7 +104,7 @@ def test_a_dry_run_says_what_would_be() -> None:
     assert changes.deleted_table(report, 9).title == "Would be deleted"
     assert len(changes.deleted_table(report, 9).rows) == 1
     assert not changes.deferred_table(report, 9).rows
-    assert changes.lost_table(report, 9).title == "Would be dropped, because a blob is gone"
+    assert changes.lost_table(report, 9).title == "Lost, because a blob is gone"
     assert "A run would write 1 index and delete 1 entry (10 B)." in changes.format_changes(report)
     idle = a_report(actions=(), dry_run=True)
     assert "A run would have nothing to write or delete." in changes.format_changes(idle)

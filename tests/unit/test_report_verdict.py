@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from maintainer.cacheconfig import NO_REF
-from maintainer.model.outcome import Done, Failed, Outcome, Planned
+from maintainer.model.outcome import Done, Failed, Kept, Outcome, Planned
 from maintainer.model.reason import (
     BlobsArchived,
     BlobsExpire,
@@ -22,7 +22,9 @@ from maintainer.model.reason import (
     MergeOverwritten,
     MergeTakenOver,
     Note,
+    NotHealed,
     NothingFound,
+    NotWritable,
     ProtectedExceedsLimit,
     QuotaUnknown,
     RefDeleted,
@@ -37,7 +39,7 @@ from maintainer.model.reason import (
     UpToDate,
     VersionsKept,
 )
-from maintainer.report import EntryTotal, Report
+from maintainer.report import EntryTotal, IndexReport, Report
 from maintainer.report.actions import make_action
 from maintainer.report.done import format_done, format_lost
 from maintainer.report.model import (
@@ -231,6 +233,79 @@ def test_results_that_left_to_make_room_are_named_with_what_brings_them_back() -
     assert judge(_report(room=room, dry_run=True)).advice == ""
 
 
+def test_what_could_not_leave_yet_is_not_said_to_have_left() -> None:
+    room = RoomReport(10 * GB, 9 * GB, 10 * GB, 8 * GB, held=2)
+
+    verdict = judge(_report(room=room))
+
+    assert verdict.message == (
+        "2 results could not leave the indexes yet, so that 1.0 GB of 10.0 GB will be free."
+    )
+    assert verdict.advice.startswith("Run `maintainer gc` again")
+
+
+@pytest.mark.parametrize(
+    ("index", "message", "advice"),
+    [
+        (
+            an_index(still_broken=True),
+            "web in refs/heads/web (merge web).",
+            "Run `maintainer gc` again, and see the report on each index.",
+        ),
+        (
+            an_index("main", still_broken=True),
+            "main in refs/heads/main (merge main).",
+            "Run `maintainer gc` in a workflow on refs/heads/main, whose token can write there.",
+        ),
+        (
+            an_index(still_broken=True, signed=True, ref=NO_REF),
+            "web (merge web).",
+            "Let a build export it again: runs never rewrite it.",
+        ),
+    ],
+    ids=["failed", "another ref", "signed"],
+)
+@pytest.mark.parametrize("repair", [False, True])
+def test_a_cache_with_a_broken_index_is_not_healthy(
+    index: IndexReport, message: str, advice: str, repair: bool
+) -> None:
+    report = _report(indexes=(index,), repair=repair, indexes_broken=1, actions=())
+
+    verdict = judge(report)
+
+    broken = "1 index is invalid or references blobs that are gone, so builds fail or redo steps"
+    assert (verdict.level, verdict.advice) == ("attention", advice)
+    assert verdict.message == f"{broken}: {message}"
+    assert not repair or format_done(report) == f"nothing could be repaired: {broken}"
+    two = judge(_report(indexes=(index, index), repair=repair)).message
+    assert two.startswith("2 indexes are invalid or reference blobs")
+    assert two.endswith(", and 1 more.")
+
+
+def test_what_a_build_wrote_during_the_sweep_and_cannot_be_mended_needs_attention() -> None:
+    why = NotHealed("index-web-1-00000000#5", 2, NotWritable("refs/heads/main"))
+    kept = make_action("keep", "index-web-1-00000000#5", "refs/heads/main", why, Kept())
+
+    verdict = judge(_report(actions=(kept,)))
+    two = judge(_report(actions=(kept, kept)))
+
+    assert verdict.level == "attention"
+    assert "index-web-1-00000000#5" in verdict.message
+    assert verdict.message.endswith(".")
+    assert two.message.endswith(" (and 1 more).")
+    assert "in a workflow on refs/heads/main" in verdict.advice
+
+
+def test_after_a_failure_nothing_is_promised_that_was_not_checked() -> None:
+    deleted = make_action("delete", "key", "ref", Unreferenced(), Done(), size=10)
+
+    failed = judge(_report(status="failed", problems=("it broke",), actions=()))
+    halfway = judge(_report(status="failed", problems=("it broke",), actions=(deleted,)))
+
+    assert failed.advice == "Fix this and run it again; nothing was deleted."
+    assert halfway.advice == "Fix this and run it again."
+
+
 @pytest.mark.parametrize(
     ("outcome", "dry_run", "did"),
     [
@@ -253,10 +328,19 @@ def test_a_run_without_a_runtime_token_says_what_it_did(
 def test_results_in_a_ref_that_cannot_be_written_name_the_ref() -> None:
     index = an_index("web", usable_after=4, usable_possible=9)
 
-    verdict = judge(_report(indexes=(index,)))
+    verdict = judge(_report(indexes=(index,), writable=()))
 
     assert "5 results in refs/heads/web" in verdict.message
     assert "a workflow on refs/heads/web" in verdict.advice
+
+
+def test_results_of_a_name_that_was_not_written_lead_to_no_workflow() -> None:
+    index = an_index("web", usable_after=4, usable_possible=9, ref=NO_REF)
+
+    verdict = judge(_report(indexes=(index,), writable=(NO_REF,), store=DIRECTORY))
+
+    assert verdict.message == "5 results exist, but builds do not find them."
+    assert "workflow" not in verdict.advice
 
 
 def test_signed_indexes_are_nothing_to_be_done_about() -> None:
@@ -271,6 +355,8 @@ def test_signed_indexes_are_nothing_to_be_done_about() -> None:
         ({"reachable": 2, "foreign": 7}, "the entries tool-… take 7.0 GB"),
         ({"reachable": 5, "unreadable": 4}, "closed pull requests"),
         ({"reachable": 5, "dangling": 4}, "shorten the grace period"),
+        ({"reachable": 5, "others": 4}, "their entries take 4.0 GB"),
+        ({"reachable": 5, "due": 4}, "Let a run delete what is due (4.0 GB)"),
         ({"reachable": 9}, "Raise the repository's cache limit"),
     ],
 )
@@ -314,10 +400,10 @@ def test_a_sweep_that_has_been_blocked_for_a_week_says_by_what_and_what_to_do() 
     lately = _report(blocked=Blocked(why, reason, AT - 7 * day + timedelta(seconds=1)))
     for_long = _report(blocked=Blocked(why, reason, AT - 9 * day))
 
-    assert judge(lately).message == f"No blob was deleted: {reason}."
+    assert judge(lately).message == f"No unreferenced blob was deleted: {reason}."
     assert judge(for_long).level == "attention"
     assert judge(for_long).message == (
-        f"No run has been able to delete a blob for 9 days: {reason}."
+        f"No run has been able to delete an unreferenced blob for 9 days: {reason}."
     )
     assert "if builds cannot read them either, delete them (`gh cache" in judge(for_long).advice
 
@@ -331,7 +417,7 @@ def test_an_index_that_could_not_be_read_is_reported_with_the_cause() -> None:
     )
 
     assert lately.message == (
-        "1 index could not be read this time, so no blob was deleted: HTTP 503."
+        "1 index could not be read this time, so no unreferenced blob was deleted: HTTP 503."
     )
     assert for_long.message.endswith(f"for 9 days: {why[1]} (HTTP 503).")
 
@@ -379,7 +465,10 @@ def test_tags_that_cannot_be_read_or_imported_are_named(tags: int, more: str) ->
 
     assert judge(_report(broken_tags=broken)).message.startswith("Builds cannot import")
     assert judge(_report(broken_tags=broken)).message.endswith(f"(it is gone){more}.")
-    assert "no blob was deleted: tag0 (it is gone)" in judge(_report(broken_tags=unread)).message
+    assert (
+        "no unreferenced blob was deleted: tag0 (it is gone)"
+        in judge(_report(broken_tags=unread)).message
+    )
 
 
 @pytest.mark.parametrize("before", [4, 9])

@@ -60,18 +60,22 @@ def format_changes(report: Report) -> list[str]:
         grace = format_duration(timedelta(seconds=report.grace_seconds))
         lines.append(f"The grace period of this run was {grace}.")
     lines.append(_format_actions(report))
-    if report.room and report.room.departures:
+    if report.room and (report.room.results or report.room.held):
         lines.append(_format_room(report.room, dry_run=report.dry_run))
     return lines
 
 
 def _format_room(room: RoomReport, *, dry_run: bool) -> str:
     free = format_size(room.keep_free)
+    to_keep = f"To keep {free} of {format_size(room.quota)} free,"
+    held = f"{format_count(room.held, 'result')} will leave the indexes in a later run."
+    if not room.results:
+        return f"{to_keep} {held}"
     results = format_count(room.results, "result")
     leave = "would leave" if dry_run else "left"
     return (
-        f"To keep {free} of {format_size(room.quota)} free, {results} {leave} the indexes: their "
-        f"blobs take {format_size(room.freed)}, and are deleted after the grace period."
+        f"{to_keep} {results} {leave} the indexes: their blobs take {format_size(room.freed)}, and "
+        f"are deleted after the grace period.{f' Another {held}' if room.held else ''}"
     )
 
 
@@ -150,7 +154,7 @@ def room_table(report: Report, limit: int) -> Table:
 
 
 def lost_table(report: Report, limit: int) -> Table:
-    """Return what was dropped, and because of which missing blobs."""
+    """Return what is lost, and because of which missing blobs."""
     scopes = defaultdict[str, set[str]](set)
     sizes: dict[str, int] = {}
     results = Counter[str]()
@@ -169,9 +173,8 @@ def lost_table(report: Report, limit: int) -> Table:
         for digest, count in sorted(results.items(), key=lambda item: (-item[1], item[0]))
     ]
     columns = ("missing blob", "size", "results lost", "scopes")
-    dropped = "Would be dropped" if report.dry_run else "Dropped"
     gone = "gone" if report.store.numbered else "gone or damaged"
-    return table_of(f"{dropped}, because a blob is {gone}", columns, columns[1:3], rows, limit)
+    return table_of(f"Lost, because a blob is {gone}", columns, columns[1:3], rows, limit)
 
 
 def gone_table(report: Report, limit: int) -> Table:
