@@ -30,6 +30,8 @@ def repeat_report(run: Run) -> Report | None:
         if last is None:
             return None
         note = NothingChanged(idle.run, idle.until)
+        # What the owner should change at the store is as it was, and the verdict may be about it.
+        still = (one for one in last.notes if isinstance(one.reason, StoreNote))
         requests = run.store.requests
         report = msgspec.structs.replace(
             last,
@@ -38,7 +40,7 @@ def repeat_report(run: Run) -> Report | None:
             finished_at=max(now, run.collector.clock()),
             requests=RequestReport(dict(sorted(requests.counts.items())), requests.retries),
             changes=compare_with_previous(connection, run.target_id, number, now),
-            notes=(NoteReport(note, format_reason(note)),),
+            notes=(*still, NoteReport(note, format_reason(note))),
         )
         note_look(connection, run.target_id, now, listed=True)
         finish_idle_run(connection, report, idle.run)

@@ -18,7 +18,7 @@ from maintainer.cacheconfig import ENTRY_VERSION, BlobKey
 from maintainer.emulator import ActionsCache, Request
 from maintainer.graph.tables import METADATA
 from maintainer.model import fingerprint as fingerprint_module
-from maintainer.model.reason import NothingChanged
+from maintainer.model.reason import NothingChanged, SharedNames
 from maintainer.report import Report
 from tests.empty_database import need_sqlite, query
 from tests.integration import directories
@@ -70,6 +70,25 @@ def test_a_clock_that_is_set_back_during_a_run_gives_no_negative_duration(
 
     assert is_idle(report) == idle
     assert report.started_at == report.finished_at == began_at
+
+
+def test_an_idle_run_says_again_what_to_change_at_the_store(tmp_path: Path) -> None:
+    folder = directories.a_directory(tmp_path)
+    for number in range(8):
+        folder.build("base", "xy"[number % 2], tag="shared")
+        folder.passes(hours=1)
+        folder.gc(merged_tag="maintained")
+        folder.passes(hours=30)
+
+    whole = idle = folder.gc(merged_tag="maintained")
+    while not is_idle(idle):
+        whole = idle
+        folder.passes(minutes=5)
+        idle = folder.gc(merged_tag="maintained")
+
+    (shared,) = (note for note in whole.notes if isinstance(note.reason, SharedNames))
+    assert shared in idle.notes
+    assert idle.verdict == whole.verdict
 
 
 def test_a_run_after_one_that_had_nothing_to_do_lists_and_stops(world: World) -> None:
