@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
-from pathlib import Path
 
 import anyio
 import pytest
@@ -15,27 +14,17 @@ from maintainer.report import Report
 from tests.integration.directories import INDEX, MANIFEST
 from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of
-from tests.stores.docker_registry import DockerRegistry, a_registry
+from tests.stores.docker_registry import DockerRegistry
 from tests.stores.gate import Gate, Reply, a_gate
-from tests.stores.ghcr import Packages, packages_of
+from tests.stores.ghcr import Packages
 from tests.stores.place import How
 from tests.stores.registry import a_store, put_image
 from tests.stores.runs import run_on
 
+pytest_plugins = ("tests.integration.registries",)
+
 _MISSING: Reply = (404, {}, b"")
 _PLACE = "/v2/octo/app-cache"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with a_registry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
-@pytest.fixture
-def registry(server: DockerRegistry) -> DockerRegistry:
-    server.empty()
-    return server
 
 
 @pytest.fixture
@@ -44,33 +33,10 @@ def gate(registry: DockerRegistry) -> Iterator[Gate]:
         yield gate
 
 
-@pytest.fixture(scope="module")
-def server_without_deletions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with a_registry(tmp_path_factory.mktemp("without"), deletes=False) as registry:
-        yield registry
-
-
-@pytest.fixture
-def undeletable(server_without_deletions: DockerRegistry) -> DockerRegistry:
-    server_without_deletions.empty()
-    return server_without_deletions
-
-
-@pytest.fixture
-def ghcr(undeletable: DockerRegistry) -> Iterator[Packages]:
-    with packages_of(undeletable) as packages:
-        yield packages
-
-
 @pytest.fixture
 def gate_of_ghcr(undeletable: DockerRegistry) -> Iterator[Gate]:
     with a_gate(f"http://{undeletable.host}") as gate:
         yield gate
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Memory:
-    return Memory.make(tmp_path, 1)[0]
 
 
 def _gc(

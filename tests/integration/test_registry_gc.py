@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,49 +36,14 @@ from tests.stores.registry import a_store, put_image
 from tests.stores.runs import run_leased, run_on, take_over
 from tests.stores.token_service import a_token_service
 
+pytest_plugins = ("tests.integration.registries",)
+
 _PAGE = Path(__file__).parents[2] / "docs" / "registries.md"
 
 Event = tuple[str, int, Callable[[], object]]
 """What happens before which request of a kind."""
 
 _OF_MERGES = (MergeOverwritten, MergeTakenOver)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with a_registry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def server_without_deletion(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[DockerRegistry]:
-    with a_registry(tmp_path_factory.mktemp("without"), deletes=False) as registry:
-        yield registry
-
-
-@pytest.fixture
-def registry(server: DockerRegistry) -> DockerRegistry:
-    server.empty()
-    return server
-
-
-@pytest.fixture
-def undeletable(server_without_deletion: DockerRegistry) -> DockerRegistry:
-    server_without_deletion.empty()
-    return server_without_deletion
-
-
-@pytest.fixture
-def ghcr(undeletable: DockerRegistry) -> Iterator[Packages]:
-    with packages_of(undeletable) as packages:
-        yield packages
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Memory:
-    return Memory.make(tmp_path, 1)[0]
 
 
 class Clock:
