@@ -35,7 +35,7 @@ class Search(msgspec.Struct, frozen=True):
     name: str
     """Of the discovery."""
     source: str
-    """A digest of the place."""
+    """A digest of the discovery and its place."""
     found: Sequence[FoundCache]
     problem: str | None
     """Why these may not be all, if so."""

@@ -448,7 +448,7 @@ DISCOVERY = Table(
     "discovery",
     METADATA,
     _column("name", TEXT, primary_key=True),
-    # A digest of the place that is searched.
+    # A digest of the discovery and the place that it searches.
     _column("source", TEXT),
     _column("searched_at", UtcDateTime),
     # When a search last found everything.

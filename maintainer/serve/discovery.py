@@ -75,13 +75,17 @@ class Selection:
 
 
 def sources_of(settings: Settings) -> dict[str, str]:
-    """Return what identifies the place of each discovery, by name. Raises UsageError."""
+    """Return what identifies each discovery and its place, by name. Raises UsageError."""
     return {table.name: _source(table) for table in settings.discover}
 
 
 def _source(table: DiscoverSettings) -> str:
-    """Return a digest, because a URL may contain a secret."""
-    place = json.dumps(discoverer_of(table).source(table))
+    """Return a digest, because a URL may contain a secret.
+
+    The name is a part of it: several tables may search one place with tokens that see different
+    caches, and none may retire what only another one sees.
+    """
+    place = json.dumps([table.name, *discoverer_of(table).source(table)])
     return hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()
 
 
