@@ -6,7 +6,7 @@ A place whose search fails keeps the targets that it had.
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from maintainer.errors import MaintainerError, StoreError
 from maintainer.graph.database import Database
 from maintainer.graph.discovered import (
+    Recorded,
     Search,
     drop_history,
     load_found,
@@ -77,6 +78,14 @@ class Selection:
 def sources_of(settings: Settings) -> dict[str, str]:
     """Return what identifies each discovery and its place, by name. Raises UsageError."""
     return {table.name: _source(table) for table in settings.discover}
+
+
+def places_of(settings: Settings) -> list[list[DiscoverSettings]]:
+    """Return the tables of `[[discover]]`, those together that search the same place."""
+    places: dict[tuple[str, ...], list[DiscoverSettings]] = {}
+    for table in settings.discover:
+        places.setdefault(discoverer_of(table).source(table), []).append(table)
+    return list(places.values())
 
 
 def _source(table: DiscoverSettings) -> str:
@@ -186,23 +195,17 @@ def load_recorded(database: Database, settings: Settings) -> Found:
     return {name: found[source] for name, source in sources.items()}
 
 
-def record(database: Database, searches: Iterable[Search], now: datetime) -> dict[str, str]:
-    """Record searches; return the problems, by the name of the discovery."""
-    problems = {}
-    for one in searches:
-        with database.begin() as connection:
-            changes = record_search(connection, one, now)
-        if changes.problem:
-            problems[one.name] = changes.problem
-            log.error("discovery %s: %s; no target is retired", one.name, changes.problem)
-        if changes.new or changes.gone:
-            log.info(
-                "discovery %s: %s new, %s gone",
-                one.name,
-                format_count(changes.new, "cache"),
-                changes.gone,
-            )
-    return problems
+def record(database: Database, searches: Sequence[Search], now: datetime) -> Mapping[str, Recorded]:
+    """Record searches, all at once; return what each has changed, by the name of the discovery."""
+    with database.begin() as connection:
+        changes = {one.name: record_search(connection, one, now) for one in searches}
+    for name, one in changes.items():
+        if one.problem:
+            log.error("discovery %s: %s; no target is retired", name, one.problem)
+        if one.new or one.gone:
+            new = format_count(one.new, "cache")
+            log.info("discovery %s: %s new, %s gone", name, new, one.gone)
+    return changes
 
 
 def retire(database: Database, settings: Settings, now: datetime) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from maintainer.serve.searcher import Searcher
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
 from tests.empty_database import make_empty, url_of
+from tests.integration.service import PATIENCE, wait_until
 
 
 @dataclass
@@ -26,6 +29,10 @@ class Organization:
 
     visible: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of repositories, by the token that sees them."""
+    patience: int = 0
+    """Seconds of patience that it asks for, instead of an answer."""
+    asked: int = 0
+    """How often it was asked."""
     url: str = ""
 
 
@@ -38,6 +45,13 @@ def octo(monkeypatch: pytest.MonkeyPatch) -> Iterator[Organization]:
 
     class Api(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            organization.asked += 1
+            if organization.patience:
+                self.send_response(429)
+                self.send_header("Retry-After", str(organization.patience))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             token = self.headers["authorization"].partition(" ")[2]
             names = organization.visible[token]
             content = json.dumps([{"full_name": f"octo/{name}"} for name in names]).encode()
@@ -66,12 +80,20 @@ def database(tmp_path: Path) -> Iterator[Database]:
         yield database
 
 
-def _settings(*tables: dict[str, Any]) -> Settings:
-    return Settings.model_validate({"discover": tables})
+def _settings(*tables: dict[str, Any], every: str = "12h") -> Settings:
+    return Settings.model_validate({"serve": {"discover_interval": every}, "discover": tables})
 
 
 def _of(octo: Organization, name: str, token_env: str) -> dict[str, Any]:
     return {"name": name, "organization": "octo", "api_url": octo.url, "token_env": token_env}
+
+
+def _here(folder: Path) -> dict[str, Any]:
+    return {"name": "here", "store": f"local:{folder}/*"}
+
+
+def _make(folder: Path, name: str) -> None:
+    (folder / name / "blobs").mkdir(parents=True)
 
 
 @dataclass
@@ -87,6 +109,19 @@ class Service:
         self.changes = Changes(self.settings, self.database, Worker(self.database, {}, now_utc))
         self.searcher = Searcher(self.database, self.settings, now_utc, self.changes.follow)
 
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Search again and again."""
+        with self.searcher.searching(PATIENCE):
+            yield
+            cut_off_at = monotonic()
+        assert monotonic() - cut_off_at < PATIENCE, "an active search was not cut off"
+
+    def reload(self, settings: Settings) -> None:
+        """Do what a SIGHUP does."""
+        self.changes.apply(settings)
+        self.searcher.reload(settings)
+
     def search(self) -> list[str]:
         """Search once; return the names of the targets."""
         self.searcher.search_once()
@@ -96,6 +131,10 @@ class Service:
     def targets(self) -> list[str]:
         """Return the names of the targets."""
         return sorted(self.changes.worker.targets)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a target of this name."""
+        return name in self.changes.worker.targets
 
 
 @pytest.mark.each_database
@@ -117,3 +156,49 @@ def test_tables_whose_tokens_see_different_repositories_keep_each_what_its_own_s
     assert service.search() == ["a.app", "a.web", "b.both", "b.site"]
     octo.visible = {"a": ("app", "web"), "b": ("site",)}
     assert service.search() == ["a.app", "a.web", "b.site"]
+
+
+def test_a_place_that_asks_for_patience_holds_up_no_other_and_a_reload_ends_its_search(
+    database: Database, octo: Organization, tmp_path: Path
+) -> None:
+    octo.patience = 280
+    _make(tmp_path, "web")
+    here, there = _here(tmp_path), _of(octo, "octo", "TOKEN_A")
+    service = Service(database, _settings(there, here))
+
+    with service.searching():
+        wait_until(lambda: service.targets() == ["here.web"])
+        wait_until(lambda: octo.asked)
+
+        _make(tmp_path, "api")
+        service.reload(_settings(here))
+        wait_until(lambda: service.targets() == ["here.api", "here.web"])
+
+    assert (octo.asked, service.searcher.trouble) == (1, {})
+
+
+def test_a_place_that_is_not_searched_any_more_has_no_problems(
+    database: Database, tmp_path: Path
+) -> None:
+    missing = {"name": "away", "store": f"local:{tmp_path}/away/*"}
+    service = Service(database, _settings(_here(tmp_path), missing))
+    service.search()
+    assert list(service.searcher.trouble) == ["discovery away"]
+
+    service.reload(_settings(_here(tmp_path)))
+
+    assert not service.searcher.trouble
+
+
+def test_a_change_of_discover_interval_applies_at_a_reload(
+    database: Database, tmp_path: Path
+) -> None:
+    _make(tmp_path, "web")
+    service = Service(database, _settings(_here(tmp_path)))
+
+    with service.searching():
+        wait_until(lambda: service.targets() == ["here.web"])
+        service.reload(_settings(_here(tmp_path), every="1s"))
+        for name in ("api", "db"):
+            _make(tmp_path, name)
+            wait_until(partial(service.has, f"here.{name}"))
