@@ -6,14 +6,15 @@ A place whose search fails keeps the targets that it had.
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 
 from pydantic import ValidationError
 
-from maintainer.errors import MaintainerError, StoreError
+from maintainer.errors import ClockError, MaintainerError, StoreError
+from maintainer.graph.clock import check_clock
 from maintainer.graph.database import Database
 from maintainer.graph.discovered import (
     Recorded,
@@ -195,21 +196,45 @@ def load_recorded(database: Database, settings: Settings) -> Found:
     return {name: found[source] for name, source in sources.items()}
 
 
-def record(database: Database, searches: Sequence[Search], now: datetime) -> Mapping[str, Recorded]:
-    """Record searches, all at once; return what each has changed, by the name of the discovery."""
-    with database.begin() as connection:
-        changes = {one.name: record_search(connection, one, now) for one in searches}
+def record(
+    database: Database, searches: Sequence[Search], clock: Callable[[], datetime]
+) -> Mapping[str, Recorded]:
+    """Record searches, all at once; return what each has changed, by the name of the discovery.
+
+    With a wrong clock nothing is recorded: it decides what has been gone for how long.
+    """
+    try:
+        check_clock(database, clock)
+    except ClockError as error:
+        changes = {one.name: Recorded(problem=str(error)) for one in searches}
+    else:
+        now = clock()
+        with database.begin() as connection:
+            changes = {one.name: record_search(connection, one, now) for one in searches}
     for name, one in changes.items():
-        if one.problem:
-            log.error("discovery %s: %s; no target is retired", name, one.problem)
-        if one.new or one.gone:
-            new = format_count(one.new, "cache")
-            log.info("discovery %s: %s new, %s gone", name, new, one.gone)
+        _log(name, one)
     return changes
 
 
-def retire(database: Database, settings: Settings, now: datetime) -> None:
-    """Retire what was found in places that are not configured any more, and forget old history."""
+def _log(name: str, changes: Recorded) -> None:
+    if changes.problem:
+        log.error("discovery %s: %s; no target is retired", name, changes.problem)
+    if changes.new or changes.gone:
+        new = format_count(changes.new, "cache")
+        log.info("discovery %s: %s new, %s gone", name, new, changes.gone)
+
+
+def retire(database: Database, settings: Settings, clock: Callable[[], datetime]) -> None:
+    """Retire what was found in places that are not configured any more, and forget old history.
+
+    With a wrong clock both wait: a month could be over at once.
+    """
+    try:
+        check_clock(database, clock)
+    except ClockError as error:
+        log.error("no target is retired, and no history forgotten: %s", error)  # noqa: TRY400
+        return
+    now = clock()
     with database.begin() as connection:
         retire_others(connection, sources_of(settings), now)
     with database.begin() as connection:

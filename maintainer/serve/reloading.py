@@ -38,7 +38,7 @@ class Changes:
         """
         with self._lock:
             read_targets(settings)
-            retire(self.database, settings, now_utc())
+            retire(self.database, settings, now_utc)
             targets = known_targets(self.database, settings)
             reload(self.database, targets.values(), now_utc())
             self.worker.targets, self.settings = targets, settings

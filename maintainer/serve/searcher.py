@@ -92,7 +92,7 @@ class Searcher:
         """
         if not anyio.run(self._search_all):
             return False
-        retire(self._database, self.settings, self._clock())
+        retire(self._database, self.settings, self._clock)
         return True
 
     def _run(self) -> None:
@@ -141,7 +141,7 @@ class Searcher:
         """
         searches = await for_each(search, tables, limit=len(tables))
         await checkpoint()  # A search that was cut off is not recorded.
-        changes = record(self._database, searches, self._clock())
+        changes = record(self._database, searches, self._clock)
         problems = {name: one.problem for name, one in changes.items() if one.problem}
         before = {name: why for name, why in self._problems.items() if name and name not in changes}
         self._problems = before | problems

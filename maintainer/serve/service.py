@@ -42,7 +42,7 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
     read_targets(settings)
     opened = open_database if pages_only else open_alone
     with opened(settings.database) as database, received(RELOAD) as events:
-        retire(database, settings, now_utc())
+        retire(database, settings, now_utc)
         targets = known_targets(database, settings)
         worker = Worker(database, targets, now_utc)
         clock = Clock(

@@ -1,9 +1,10 @@
 """The searches of a service: real directories, an organization over HTTP, and both databases."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,12 +16,14 @@ import pytest
 
 from maintainer.clock import now_utc
 from maintainer.graph.database import Database
+from maintainer.serve.discovery import retire
 from maintainer.serve.reloading import Changes
 from maintainer.serve.searcher import Searcher
 from maintainer.serve.worker import Worker
 from maintainer.settings import Settings
-from tests.empty_database import make_empty, url_of
+from tests.empty_database import make_empty, on_postgresql, url_of
 from tests.integration.service import PATIENCE, wait_until
+from tests.postgresql import create_database
 
 
 @dataclass
@@ -102,12 +105,13 @@ class Service:
 
     database: Database
     settings: Settings
+    clock: Callable[[], datetime] = now_utc
     changes: Changes = field(init=False)
     searcher: Searcher = field(init=False)
 
     def __post_init__(self) -> None:
         self.changes = Changes(self.settings, self.database, Worker(self.database, {}, now_utc))
-        self.searcher = Searcher(self.database, self.settings, now_utc, self.changes.follow)
+        self.searcher = Searcher(self.database, self.settings, self.clock, self.changes.follow)
 
     @contextmanager
     def searching(self) -> Iterator[None]:
@@ -202,3 +206,42 @@ def test_a_change_of_discover_interval_applies_at_a_reload(
         for name in ("api", "db"):
             _make(tmp_path, name)
             wait_until(partial(service.has, f"here.{name}"))
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=40), -timedelta(days=40)])
+def test_with_a_wrong_clock_nothing_is_retired_or_forgotten(
+    tmp_path: Path, ahead: timedelta
+) -> None:
+    """A cache on a disk that is not mounted, one that has just gone, and one of another place."""
+    with on_postgresql(), closing(Database(create_database())) as database:
+        mounted, other = tmp_path / "mounted", tmp_path / "other"
+        for name in ("web", "api", "db"):
+            _make(mounted, name)
+        _make(other, "own")
+        settings = _settings(_here(mounted))
+        Service(database, _settings(_here(mounted), {**_here(other), "name": "other"})).search()
+        right = Service(database, settings)
+        (mounted / "db").rename(tmp_path / "db")
+        assert right.search() == ["here.api", "here.web"]
+        mounted.rename(tmp_path / "away")
+        mounted.mkdir()
+        assert right.search() == ["here.api", "here.web"]
+        before = _known(database)
+
+        def clock() -> datetime:
+            return now_utc() + ahead
+
+        retire(database, _settings(), clock)
+        wrong = Service(database, settings, clock)
+        wrong.search()
+
+        assert _known(database) == before
+        assert "this machine's clock is 3,45" in wrong.searcher.trouble["discovery here"]
+        assert right.search() == ["here.api", "here.web"]
+
+
+def _known(database: Database) -> list[tuple[Any, ...]]:
+    with database.reading() as connection:
+        places = connection.exec_driver_sql("SELECT * FROM discovery ORDER BY name")
+        caches = connection.exec_driver_sql("SELECT * FROM discovered ORDER BY store")
+        return [tuple(row) for row in (*places, *caches)]
