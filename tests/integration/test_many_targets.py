@@ -1,24 +1,30 @@
 """The pages of a service with more targets than anybody reads."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from operator import eq, gt
 from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 from sqlalchemy import event
 
+import maintainer
 from maintainer.graph.database import Database
 from maintainer.graph.ended import count_ended
 from maintainer.serve.web.app import Pages
+from maintainer.serve.web.metrics import MAX_TARGETS
 from maintainer.webserver import listen, serving, url_of
-from tests.empty_database import make_empty
+from tests.empty_database import change, make_empty
 from tests.empty_database import url_of as database_at
 from tests.integration.many_targets import fill
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 MANY = 1_200
+ALERTS = Path(maintainer.__file__).parents[1] / "config" / "alerts.yml"
 
 
 class Site:
@@ -113,6 +119,46 @@ def test_the_metrics_of_many_targets_are_added_up_and_each_can_be_asked_for(site
     assert "octo.app-9" not in one
     assert 'maintainer_last_run_requests{kind="list",target="octo.app-1"} 4.0' in site.get(
         "/metrics?targets=all"
+    )
+
+
+def test_alerts_about_all_targets_are_raised_however_many_targets_fail(tmp_path: Path) -> None:
+    """Of more than 200 targets none has metrics of its own, and so no alerts."""
+    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    with _a_site(tmp_path / "many", MAX_TARGETS + 1) as site:
+        for trouble in _TROUBLE:
+            change(tmp_path / "many" / "graph.db", trouble)
+        metrics = site.get("/metrics")
+
+    assert {one["alert"] for one in rules if _is_raised(one["expr"], metrics)} == {
+        "MaintainerFleetFails",
+        "MaintainerFleetOverdue",
+        "MaintainerFleetBroken",
+        "MaintainerSearchFails",
+    }
+
+
+_TROUBLE = (
+    "UPDATE scheduled SET status = 'failed', due_at = 0",
+    """
+    INSERT INTO discovery (name, source, searched_at, problem)
+    VALUES ('octo', 'place', 0, 'HTTP 500')
+    """,
+)
+_COMPARISON = re.compile(r"(?P<metric>\w+(\{.*\})?) (?P<operator>==|>) (?P<number>[0-9]+)")
+
+
+def _is_raised(expression: str, metrics: str) -> bool:
+    """Whether a metric is compared, and the comparison is true, whatever other labels it has."""
+    found = _COMPARISON.fullmatch(expression)
+    if found is None:
+        return False
+    compare = eq if found["operator"] == "==" else gt
+    samples = (line.rpartition(" ") for line in metrics.splitlines() if line[0] != "#")
+    return any(
+        compare(float(value), float(found["number"]))
+        for name, _, value in samples
+        if found["metric"] in (name, name.partition("{")[0])
     )
 
 
