@@ -106,12 +106,18 @@ class Service:
     database: Database
     settings: Settings
     clock: Callable[[], datetime] = now_utc
+    seen: list[list[str]] = field(default_factory=list)
+    """The targets after each search that may have changed them."""
     changes: Changes = field(init=False)
     searcher: Searcher = field(init=False)
 
     def __post_init__(self) -> None:
         self.changes = Changes(self.settings, self.database, Worker(self.database, {}, now_utc))
-        self.searcher = Searcher(self.database, self.settings, self.clock, self.changes.follow)
+        self.searcher = Searcher(self.database, self.settings, self.clock, self._follow)
+
+    def _follow(self) -> None:
+        self.changes.follow()
+        self.seen.append(self.targets())
 
     @contextmanager
     def searching(self) -> Iterator[None]:
@@ -151,6 +157,7 @@ def test_tables_whose_tokens_see_different_repositories_keep_each_what_its_own_s
 
     for _ in range(3):
         assert service.search() == ["a.app", "a.both", "a.web", "b.site"]
+    assert service.seen == [["a.app", "a.both", "a.web", "b.site"]], "no cache changes hands"
     assert [line for line in caplog.messages if "gone" in line] == [
         "discovery a: 3 caches new, 0 gone",
         "discovery b: 2 caches new, 0 gone",
@@ -206,6 +213,22 @@ def test_a_change_of_discover_interval_applies_at_a_reload(
         for name in ("api", "db"):
             _make(tmp_path, name)
             wait_until(partial(service.has, f"here.{name}"))
+
+
+def test_a_database_that_cannot_be_used_is_one_problem_however_many_places_there_are(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = [{**_here(tmp_path / name), "name": name} for name in ("one", "two", "three")]
+    service = Service(database, _settings(*places))
+    with database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE discovered RENAME TO lost")
+
+    with service.searching():
+        wait_until(lambda: service.searcher.trouble)
+
+    assert list(service.searcher.trouble) == ["discovery"]
+    assert "no such table: discovered" in service.searcher.trouble["discovery"]
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize("ahead", [timedelta(days=40), -timedelta(days=40)])
