@@ -18,6 +18,7 @@ from maintainer.serve.reloading import Changes, read_again
 from maintainer.serve.searcher import Searcher
 from maintainer.serve.targets import known_targets, read_targets
 from maintainer.serve.timetable import join, start
+from maintainer.serve.upkeep import Upkeep
 from maintainer.serve.web.server import PageServer
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
 from maintainer.settings import Settings
@@ -45,9 +46,8 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
         retire(database, settings, now_utc)
         targets = known_targets(database, settings)
         worker = Worker(database, targets, now_utc)
-        clock = Clock(
-            worker.check if pages_only else worker.run_due, ended=lambda: events.put(None)
-        )
+        upkeep = Upkeep(database, worker)
+        clock = Clock(worker.check if pages_only else upkeep.tick, ended=lambda: events.put(None))
         changes = Changes(settings, database, worker)
         searcher = Searcher(database, settings, now_utc, changes.follow)
         server = PageServer(

@@ -17,7 +17,7 @@ def start_hastily(command: Command, namespace: str = "") -> Forked:
 
 def _run(command: Command, namespace: str) -> None:
     from maintainer.graph import lease, postgresql, queue
-    from maintainer.serve import fleet, worker
+    from maintainer.serve import fleet, upkeep, worker
     from maintainer.stores.http import shared_limit
 
     lease.DURATION = LEASE
@@ -32,6 +32,7 @@ def _run(command: Command, namespace: str) -> None:
     queue._STALLED_AFTER = LEASE
     shared_limit._FRESH = 0.2
     fleet._EVERY_FIVE_SECONDS = fleet._EVERY_HALF_MINUTE = "* * * * * *"
+    upkeep.EVERY = 1.0
     worker._FIRST_BACKOFF = timedelta(seconds=0.1)
     worker._RETRY_AFTER = fleet._RETRY_AFTER = 0.5
     if namespace:

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -95,19 +95,27 @@ class Fleet:
 
     def start(self, concurrency: int = 2, *, namespace: str = "", **others: str) -> Forked:
         """Start a worker, with other variables than usual, and wait until it works."""
+        line = ("worker", "--concurrency", str(concurrency), "-v")
+        return self._start(line, "working, up to", namespace, **others)
+
+    def serve(self) -> Forked:
+        """Start a service that runs targets, beside the workers, and wait until it serves."""
+        return self._start(("serve", "--listen", "127.0.0.1:0"), "serving http")
+
+    def _start(self, line: Sequence[str], sign: str, namespace: str = "", **others: str) -> Forked:
         variables = {
             "PATH": os.environ["PATH"],
             "MAINTAINER_DATABASE": server().url(self.name),
             **self.world.running.environment(MAIN),
             **others,
         }
-        line = ("worker", "--config", "maintainer.toml", "--concurrency", str(concurrency), "-v")
         log = self.folder / f"worker-{len(self.workers)}.log"
         log.touch()
+        line = (*line, "--config", "maintainer.toml")
         command = Command(line, self.folder, variables, Path(os.devnull), log)
         worker = start_hastily(command, namespace)
         self.workers.append(worker)
-        wait_until(lambda: "working, up to" in self._alive(worker))
+        wait_until(lambda: sign in self._alive(worker))
         return worker
 
     @property
@@ -392,6 +400,21 @@ def test_what_a_killed_worker_ran_another_one_runs_once_its_lease_is_over(fleet:
 
     assert fleet.runs() == ["killed", "done"]
     assert "app: the process was killed during the last run" in fleet.log(second)
+    assert fleet.statuses()["app"].failures == 0
+
+
+def test_what_a_killed_worker_ran_the_service_runs_if_no_worker_is_left(fleet: Fleet) -> None:
+    fleet.configure({"app": "app"})
+    with a_run_held_up(fleet) as (worker, gate):
+        service = fleet.serve()
+        assert fleet.statuses()["app"].running_since
+        worker.kill()
+        gate.open()
+        worker.wait(PATIENCE)
+        wait_until(lambda: fleet.results()["done"])
+
+    assert fleet.runs() == ["killed", "done"]
+    assert "app: the process was killed during the last run" in fleet.log(service)
     assert fleet.statuses()["app"].failures == 0
 
 

@@ -1,0 +1,43 @@
+"""What a service that runs targets does from time to time, where the database is shared."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from maintainer.errors import DatabaseError
+from maintainer.graph.clock import load_now
+from maintainer.graph.database import Database
+from maintainer.serve.timetable import end_killed
+from maintainer.serve.worker import Worker
+
+EVERY = 30.0
+"""Seconds."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Upkeep:
+    """What workers do, too: alone, nobody else would, and their targets would never run again."""
+
+    database: Database
+    worker: Worker
+    elapsed: Callable[[], float] = monotonic
+    _done_at: float = 0.0
+
+    def tick(self) -> None:
+        """Run what is due; before that, do the rest if it is time."""
+        if self.database.is_shared and self.elapsed() >= self._done_at + EVERY:
+            self._done_at = self.elapsed()
+            self._end_killed()
+        self.worker.run_due()
+
+    def _end_killed(self) -> None:
+        """Let attempts run again that were killed, or whose claim was never confirmed to us."""
+        try:
+            with self.database.reading() as connection:
+                now = load_now(connection)
+            end_killed(self.database, self.worker.targets.values(), now)
+        except DatabaseError as error:
+            log.debug("%s", error)  # `run_due` says so.
