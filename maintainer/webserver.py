@@ -9,23 +9,26 @@ import asyncio
 import math
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final, cast
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 TRANSPORT: Final = "transport"
 """The key of the connection's transport in the state of a request's scope."""
 _BACKLOG = 128
+"""So many connections wait to be accepted, and are accepted at once."""
 _NOTICE = 0.01
 """Seconds for the server to notice that clients have closed their connections."""
 _SHUTDOWN_TIMEOUT = 1
 """Seconds for active requests to finish once the server stops."""
+_REFUSAL = PlainTextResponse("too many connections: try again\n", 503, {"Connection": "close"})
 
 
 class Connection(H11Protocol):
@@ -33,17 +36,45 @@ class Connection(H11Protocol):
 
     It is closed if it starts no request for `patience` seconds, so that it cannot block others
     permanently. A response may take at least as long, and at most twice as long.
+
+    If there are more than `most`, the oldest without a request is closed at once: each takes a file
+    descriptor, of which the process needs some for its work. Of those with a request there may be
+    twice as many, so that the application can refuse them.
     """
 
-    def __init__(self, *, patience: float, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    def __init__(
+        self,
+        *,
+        patience: float,
+        most: float = math.inf,
+        **options: Any,  # noqa: ANN401 - uvicorn's own
+    ) -> None:
         super().__init__(**options)
         self._patience = patience
+        self._most = most
+        self._made_at = self.loop.time()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, TRANSPORT: transport}
         self._wait()
+        self._make_room()
+
+    def _make_room(self) -> None:
+        others = cast("set[Connection]", self.connections) - {self}
+        others = {one for one in others if not one.transport.is_closing()}
+        if len(others) < self._most:
+            return
+        if idle := [one for one in others if one.is_idle]:
+            min(idle, key=lambda one: one._made_at).transport.abort()  # noqa: SLF001 - one of us
+        elif len(others) >= 2 * self._most:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -87,32 +118,42 @@ def serving(
     listening: socket.socket,
     *,
     patience: float = math.inf,
-    max_connections: int | None = None,
+    max_connections: float = math.inf,
+    always: Collection[str] = (),
 ) -> Iterator[asyncio.AbstractEventLoop]:
     """Serve `app` as long as the context lasts, then close the socket; yield the server's loop.
 
-    Connections beyond `max_connections` are refused, and those without a request are closed after
-    `patience` seconds.
+    Connections without a request are closed after `patience` seconds, or if there are more than
+    `max_connections`. If so many requests are under way, others are refused, except those for the
+    paths in `always`.
     """
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        is_full = len(server.server_state.connections) > max_connections
+        refused = is_full and scope["path"] not in always
+        await (_REFUSAL if refused else app)(scope, receive, send)
+
+    protocol = partial(Connection, patience=patience, most=max_connections)
     config = uvicorn.Config(
-        app,
+        limited,
         loop="asyncio",
-        http=cast("type[asyncio.Protocol]", partial(Connection, patience=patience)),
+        http=cast("type[asyncio.Protocol]", protocol),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=max_connections,
+        backlog=_BACKLOG,
         timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
     )
+    server = uvicorn.Server(config)
     started = Future[asyncio.AbstractEventLoop]()
     stopped = asyncio.Event()
 
     async def serve() -> None:
         started.set_result(asyncio.get_running_loop())
-        await _serve_until(stopped, uvicorn.Server(config), listening)
+        await _serve_until(stopped, server, listening)
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="web server", daemon=True)
     thread.start()

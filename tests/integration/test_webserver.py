@@ -130,17 +130,96 @@ def test_whoever_goes_on_asking_is_not_cut_off_though_the_answers_take_long(
             assert client.getresponse().read() == TRANSPORT.encode()
 
 
-@pytest.mark.soak
-def test_idle_connections_do_not_keep_probes_out_for_long(tmp_path: Path) -> None:
+MOST = 4
+"""So many connections are served at once here."""
+
+
+class Held:
+    """An application that answers once it may, and what asks whether it is alive at once."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.may_answer = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        if "slow" in scope["path"]:
+            self.begun += 1
+            await anyio.to_thread.run_sync(self.may_answer.wait, LONG)
+        await PlainTextResponse("done")(scope, receive, send)
+
+
+@contextmanager
+def _held() -> Iterator[tuple[Held, Address]]:
+    """Serve few connections at once, and answer what is slow at the end."""
+    held = Held()
+    listening = listen("127.0.0.1", 0)
+    with serving(held, listening, max_connections=MOST, always={"/alive", "/alive/slow"}):
+        host, port = listening.getsockname()
+        try:
+            yield held, (host, port)
+        finally:
+            held.may_answer.set()
+
+
+def _ask(address: Address, path: str) -> int:
+    client = HTTPConnection(*address, timeout=LONG)
+    with closing(client):
+        client.request("GET", path)
+        return client.getresponse().status
+
+
+def _ask_slowly(stack: ExitStack, address: Address, held: Held, path: str = "/slow") -> None:
+    """Send a request whose answer takes long."""
+    begun = held.begun
+    connection = stack.enter_context(connected(address))
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    wait_until(lambda: held.begun > begun)
+
+
+def test_beyond_the_limit_those_that_have_asked_for_nothing_for_longest_are_cut_off() -> None:
+    with _held() as (_, address), ExitStack() as stack:
+        idle = [stack.enter_context(connected(address)) for _ in range(3 * MOST)]
+
+        assert _ask(address, "/") == 200
+
+        for connection in idle[: 2 * MOST + 1]:
+            connection.settimeout(LONG)
+            assert _is_cut_off(connection)
+        idle[-1].settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            idle[-1].recv(1)
+
+
+def test_while_as_many_ask_as_may_pages_are_refused_and_it_says_that_it_is_alive() -> None:
+    with _held() as (held, address), ExitStack() as stack:
+        for _ in range(MOST):
+            _ask_slowly(stack, address, held)
+
+        assert _ask(address, "/") == 503
+        assert _ask(address, "/alive") == 200
+
+
+def test_beyond_twice_the_limit_nobody_is_let_in() -> None:
+    with _held() as (held, address), ExitStack() as stack:
+        for _ in range(2 * MOST):
+            _ask_slowly(stack, address, held, "/alive/slow")
+
+        assert _is_cut_off(stack.enter_context(connected(address)))
+
+
+@pytest.mark.waits
+def test_idle_connections_keep_nobody_out_of_the_service(tmp_path: Path) -> None:
     place = Place(tmp_path, {"MAINTAINER_STORE": f"local:{tmp_path}"})
     place.configure("")
     with place.serving() as service, ExitStack() as stack:
         host, _, port = service.url.removeprefix("http://").rstrip("/").partition(":")
-        for _ in range(64):
+        for _ in range(200):
             stack.enter_context(connected((host, int(port))))
-        assert service.get("healthz").status_code == httpx2.codes.SERVICE_UNAVAILABLE
 
-        wait_until(lambda: service.get("healthz").status_code == httpx2.codes.OK)
+        assert service.get("healthz").status_code == httpx2.codes.OK
+        assert service.get("").status_code == httpx2.codes.OK
+        assert len(list(Path(f"/proc/{service.process.pid}/fd").iterdir())) < 120
 
 
 # Its end.

@@ -62,7 +62,11 @@ class PageServer:
     def serving(self) -> Iterator[None]:
         """Serve the pages as long as the context lasts."""
         with serving(
-            self._guard, self._socket, patience=_REQUEST_TIMEOUT, max_connections=_MAX_CONNECTIONS
+            self._guard,
+            self._socket,
+            patience=_REQUEST_TIMEOUT,
+            max_connections=_MAX_CONNECTIONS,
+            always={"/healthz"},  # Who restarts what seems dead would end runs.
         ):
             log.info("serving %s", self.url)
             yield
