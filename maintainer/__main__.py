@@ -17,8 +17,8 @@ def main() -> None:
     gc.set_threshold(NEW_OBJECTS)
     _open_closed_streams()
     try:
-        if sys.argv[1:2] == ["serve"] and "--once" not in sys.argv:
-            # The service handles it once it has started.
+        if sys.argv[1:2] in (["serve"], ["worker"]) and "--once" not in sys.argv:
+            # They handle it once they have started.
             hold(RELOAD)
         # This import takes most of the start, so Ctrl-C during it must be handled too.
         from maintainer.cli.app import main as run  # noqa: PLC0415

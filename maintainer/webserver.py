@@ -57,7 +57,8 @@ class Connection(H11Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way."""
-        return self.cycle is None or self.cycle.response_complete
+        last = cast("RequestResponseCycle | None", self.cycle)
+        return last is None or last.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""

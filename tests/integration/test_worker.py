@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -103,20 +105,22 @@ class Fleet:
         return self._start(("serve", "--listen", "127.0.0.1:0"), "serving http")
 
     def _start(self, line: Sequence[str], sign: str, namespace: str = "", **others: str) -> Forked:
-        variables = {
-            "PATH": os.environ["PATH"],
-            "MAINTAINER_DATABASE": server().url(self.name),
-            **self.world.running.environment(MAIN),
-            **others,
-        }
         log = self.folder / f"worker-{len(self.workers)}.log"
         log.touch()
         line = (*line, "--config", "maintainer.toml")
-        command = Command(line, self.folder, variables, Path(os.devnull), log)
+        command = Command(line, self.folder, self.variables() | others, Path(os.devnull), log)
         worker = start_hastily(command, namespace)
         self.workers.append(worker)
         wait_until(lambda: sign in self._alive(worker))
         return worker
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables of every command here."""
+        return {
+            "PATH": os.environ["PATH"],
+            "MAINTAINER_DATABASE": server().url(self.name),
+            **self.world.running.environment(MAIN),
+        }
 
     @property
     def name(self) -> str:
@@ -302,6 +306,27 @@ def test_the_limit_of_a_host_follows_the_configuration(fleet: Fleet) -> None:
     wait_until(lambda: fleet.runs() == ["done"] * 16)
 
     assert fleet.query(f"{_OVERLAPPING} WHERE a.id > 8 AND b.started_at < a.finished_at") == []
+
+
+def test_sighup_while_a_worker_still_starts_is_a_reload_once_it_works(fleet: Fleet) -> None:
+    fleet.configure({"app": "app"})
+    log = fleet.folder / "starting.log"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-m", "maintainer", "worker", "--config", "maintainer.toml"],
+            cwd=fleet.folder,
+            env=fleet.variables(),
+            stderr=stderr,
+        ) as worker,
+    ):
+        wait_until(lambda: "pydantic_core" in Path(f"/proc/{worker.pid}/maps").read_text())
+        worker.send_signal(signal.SIGHUP)
+        try:
+            wait_until(lambda: worker.poll() or "the configuration is rel" in log.read_text())
+            assert worker.poll() is None
+        finally:
+            worker.terminate()
 
 
 def test_pages_count_what_workers_have_run_and_what_is_there_no_more(fleet: Fleet) -> None:
