@@ -12,6 +12,8 @@ TOO_MANY_TRANSACTIONS = "this process has too many transactions at once: try aga
 
 Refresh = Callable[[], None]
 """Uses a lock, so that it stays; takes it again if it was lost and nobody has it. Never raises."""
+Keep = Callable[[], None]
+"""The same, but raises HeldError if somebody else has the lock by now."""
 
 
 class HeldError(Exception):
@@ -51,7 +53,7 @@ class Backend(Protocol):
         """Keep out whoever wants to lock all targets. Raises HeldError or DatabaseError."""
         ...
 
-    def lock_service(self) -> AbstractContextManager[None]:
+    def lock_service(self) -> AbstractContextManager[Keep]:
         """Be the only service. Raises HeldError or DatabaseError."""
         ...
 

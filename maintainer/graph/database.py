@@ -1,6 +1,6 @@
 """The database: opened, migrated, and locked by runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import TypeVar
 
@@ -170,11 +170,20 @@ class Database:
         return not isinstance(self._backend, SqliteFile)
 
     @contextmanager
-    def lock_service(self) -> Iterator[None]:
-        """Keep other services off. Raises DatabaseError."""
+    def lock_service(self) -> Iterator[Callable[[], None]]:
+        """Keep other services off; what it gives has to be called from time to time.
+
+        Both raise DatabaseError if there is another service.
+        """
+        with ExitStack() as stack:
+            with self._refuse_service():
+                keep = stack.enter_context(self._backend.lock_service())
+            yield self._refuse_service()(keep)
+
+    @contextmanager
+    def _refuse_service(self) -> Iterator[None]:
         try:
-            with self._backend.lock_service():
-                yield
+            yield
         except HeldError:
             raise DatabaseError(f"another service works on the database {self.name}") from None
 

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.database_url import public_url
 from maintainer.errors import DatabaseError
-from maintainer.graph.backend import HeldError, Refresh
+from maintainer.graph.backend import HeldError, Keep, Refresh
 from maintainer.graph.revision import read_revision
 from maintainer.graph.tables import METADATA
 from maintainer.sanitize import printable
@@ -153,8 +153,8 @@ class PostgresqlDatabase:
     @contextmanager
     def lock(self, name: str) -> Iterator[Refresh]:
         """Lock a target. Raises HeldError if another process has."""
-        with self._locked(zlib.crc32(name.encode()) - 2**31) as refresh:
-            yield refresh
+        with self._locked(zlib.crc32(name.encode()) - 2**31) as lock:
+            yield lock.refresh
 
     @contextmanager
     def lock_all(self) -> Iterator[None]:
@@ -165,17 +165,17 @@ class PostgresqlDatabase:
     @contextmanager
     def lock_out(self) -> Iterator[Refresh]:
         """Keep out whoever wants to lock all targets. Raises HeldError if somebody has."""
-        with self._locked(_ALL, how="_shared") as refresh:
-            yield refresh
+        with self._locked(_ALL, how="_shared") as lock:
+            yield lock.refresh
 
     @contextmanager
-    def lock_service(self) -> Iterator[None]:
+    def lock_service(self) -> Iterator[Keep]:
         """Be the only service on the database. Raises HeldError if there is another one."""
-        with self._locked(_SERVICE):
-            yield
+        with self._locked(_SERVICE) as lock:
+            yield lock.keep
 
     @contextmanager
-    def _locked(self, number: int, how: str = "") -> Iterator[Refresh]:
+    def _locked(self, number: int, how: str = "") -> Iterator["_Lock"]:
         """Hold an advisory lock."""
         take = select(func.pg_try_advisory_lock(_LOCKS, number))
         if how:
@@ -188,7 +188,7 @@ class PostgresqlDatabase:
         try:
             if not is_taken:
                 raise HeldError
-            yield lock.refresh
+            yield lock
         finally:
             lock.end()
 
@@ -227,6 +227,12 @@ class _Lock:
         with suppress(SqlError):  # The database may be away for a while.
             if not self._is_alive():
                 self.take()
+
+    def keep(self) -> None:
+        """Refresh it. Raises HeldError if somebody else has taken it."""
+        self.refresh()
+        if self._connection and not self._is_held:
+            raise HeldError
 
     def _is_alive(self) -> bool:
         if not (self._connection and self._is_held):

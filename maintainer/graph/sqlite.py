@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError as SqlError
 
 from maintainer.errors import DatabaseError
-from maintainer.graph.backend import HeldError, Refresh
+from maintainer.graph.backend import HeldError, Keep, Refresh
 from maintainer.paths import resolve
 
 _PATIENCE = 10.0
@@ -76,11 +76,11 @@ class SqliteFile:
         yield _refresh
 
     @contextmanager
-    def lock_service(self) -> Iterator[None]:
+    def lock_service(self) -> Iterator[Keep]:
         """Be the only service on the file. Raises HeldError if there is another one."""
         path = f"{self._file}.serve.lock"
         with self._locked(path, path):
-            yield
+            yield _refresh
 
     @contextmanager
     def _locked(self, path: str, what: str) -> Iterator[None]:

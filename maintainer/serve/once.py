@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 from maintainer.clock import now_utc
 from maintainer.graph.clock import check_clock
+from maintainer.graph.database import open_database
 from maintainer.graph.schedule import AttemptResult, load_schedule
 from maintainer.serve.clock import Rule
 from maintainer.serve.searcher import Searcher
-from maintainer.serve.service import open_alone
 from maintainer.serve.targets import known_targets, read_targets
 from maintainer.serve.timetable import start
 from maintainer.serve.worker import STEP_TIMEOUT, Worker
@@ -25,7 +25,7 @@ def serve_once(settings: Settings) -> list[AttemptResult]:
     """
     read_targets(settings)
     results = []
-    with open_alone(settings.database) as database:
+    with open_database(settings.database) as database, database.lock_service():
         check_clock(database, now_utc)
         worker = Worker(database, {}, now_utc)
         searcher = Searcher(database, settings, now_utc, searched=lambda: None)

@@ -5,13 +5,14 @@ current step, or is cut off; then the pages close.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from maintainer.clock import now_utc
 from maintainer.errors import MaintainerError
-from maintainer.graph.database import Database, open_database
+from maintainer.graph.database import open_database
 from maintainer.serve.clock import Clock
 from maintainer.serve.discovery import retire
 from maintainer.serve.reloading import Changes, read_again
@@ -41,13 +42,17 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
     """
     settings = load()
     read_targets(settings)
-    opened = open_database if pages_only else open_alone
-    with opened(settings.database) as database, received(RELOAD) as events:
+    with (
+        open_database(settings.database) as database,
+        nullcontext(_ignore) if pages_only else database.lock_service() as keep_lock,
+        received(RELOAD) as events,
+    ):
         retire(database, settings, now_utc)
         targets = known_targets(database, settings)
         worker = Worker(database, targets, now_utc)
-        upkeep = Upkeep(database, worker)
-        clock = Clock(worker.check if pages_only else upkeep.tick, ended=lambda: events.put(None))
+        end = partial(events.put, None)
+        upkeep = Upkeep(database, worker, keep_lock, end)
+        clock = Clock(worker.check if pages_only else upkeep.tick, ended=end)
         changes = Changes(settings, database, worker)
         searcher = Searcher(database, settings, now_utc, changes.follow)
         server = PageServer(
@@ -59,14 +64,11 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
         )
         with closing(server):
             (join if pages_only else start)(database, targets.values(), now_utc())
-            _Service(load, settings, changes, searcher, clock, server, events).run()
+            _Service(load, settings, changes, searcher, clock, server, upkeep, events).run()
 
 
-@contextmanager
-def open_alone(url: str) -> Iterator[Database]:
-    """Open the database, at this version's revision, for the only service that runs targets."""
-    with open_database(url) as database, database.lock_service():
-        yield database
+def _ignore() -> None:
+    """Do nothing: there may be several services that only have pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class _Service:
     searcher: Searcher
     clock: Clock
     server: PageServer
+    upkeep: Upkeep
     events: Queue
     """Signals to reload; None ends the service."""
 
@@ -98,6 +101,8 @@ class _Service:
             finally:
                 is_bug = worker.interrupted_by is None
                 worker.interrupt("the end of the service")
+        if self.upkeep.replaced:
+            raise self.upkeep.replaced
         if is_bug:
             raise MaintainerError("the clock has stopped: see the log, and restart the service")
 

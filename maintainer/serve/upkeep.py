@@ -23,6 +23,12 @@ class Upkeep:
 
     database: Database
     worker: Worker
+    keep_lock: Callable[[], None]
+    """Keeps the lock of the service. Raises DatabaseError if there is another service."""
+    end: Callable[[], object]
+    """Ends the service."""
+    replaced: DatabaseError | None = None
+    """There is another service, as the lock was lost for a while."""
     elapsed: Callable[[], float] = monotonic
     _done_at: float = 0.0
 
@@ -30,8 +36,18 @@ class Upkeep:
         """Run what is due; before that, do the rest if it is time."""
         if self.database.is_shared and self.elapsed() >= self._done_at + EVERY:
             self._done_at = self.elapsed()
+            self._stay_alone()
             self._end_killed()
-        self.worker.run_due()
+        if not self.replaced:
+            self.worker.run_due()
+
+    def _stay_alone(self) -> None:
+        """Keep the lock, which ends with its connection; without it, another service may start."""
+        try:
+            self.keep_lock()
+        except DatabaseError as error:
+            self.replaced = error
+            self.end()
 
     def _end_killed(self) -> None:
         """Let attempts run again that were killed, or whose claim was never confirmed to us."""

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 
 from maintainer.clock import now_utc
 from maintainer.emulator import Fault, FaultPlan, Request
+from maintainer.errors import DatabaseError
 from maintainer.graph.database import Database
 from maintainer.graph.schedule import (
     Scheduled,
@@ -441,6 +442,43 @@ def test_what_a_killed_worker_ran_the_service_runs_if_no_worker_is_left(fleet: F
     assert fleet.runs() == ["killed", "done"]
     assert "app: the process was killed during the last run" in fleet.log(service)
     assert fleet.statuses()["app"].failures == 0
+
+
+_OF_SERVICE = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 2"
+
+
+def _end_its_lock(fleet: Fleet) -> None:
+    """End the connection on which a service has its lock, as a proxy may."""
+    fleet.query(f"SELECT pg_terminate_backend(pid, 10000) FROM ({_OF_SERVICE}) AS holder")
+
+
+def test_a_service_takes_its_lock_again_when_its_connection_has_ended(fleet: Fleet) -> None:
+    fleet.configure({"app": "app"})
+    service = fleet.serve()
+    before = fleet.query(_OF_SERVICE)
+    _end_its_lock(fleet)
+
+    wait_until(lambda: fleet.query(_OF_SERVICE) not in ([], before))
+
+    with pytest.raises(DatabaseError, match="another service"), fleet.database.lock_service():
+        pass
+    assert service.poll() is None
+
+
+def test_a_service_ends_if_another_one_has_taken_its_lock(fleet: Fleet) -> None:
+    fleet.configure({"app": "app"})
+    service = fleet.serve()
+
+    def take() -> bool:
+        _end_its_lock(fleet)
+        with suppress(DatabaseError), fleet.database.lock_service():
+            return bool(service.wait(PATIENCE))
+        return False  # It was faster.
+
+    assert wait_until(take)
+    (*_, last) = fleet.log(service).splitlines()
+    assert "another service works on the database" in last
+    assert "Traceback" not in fleet.log(service)
 
 
 def test_a_worker_that_was_paused_and_replaced_does_nothing_more(fleet: Fleet) -> None:
