@@ -19,6 +19,14 @@ def load_now(connection: Connection) -> datetime:
     return from_number(connection.scalar(select(database_now())) or 0)
 
 
+def schedule_now(database: Database, clock: Callable[[], datetime]) -> datetime:
+    """Return the time by which targets are due: the database's, if machines share it, or ours."""
+    if not database.is_shared:
+        return clock()
+    with database.reading() as connection:
+        return load_now(connection)
+
+
 def check_clock(database: Database, clock: Callable[[], datetime]) -> None:
     """Check that our clock is about right, where several machines work on a database.
 

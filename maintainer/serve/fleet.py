@@ -9,7 +9,8 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import anyio
 from anyio.to_thread import run_sync
@@ -36,7 +37,7 @@ from maintainer.graph.queue import (
     schema_of,
 )
 from maintainer.serve.timetable import end_killed
-from maintainer.serve.worker import Worker
+from maintainer.serve.worker import SET_BACK, Worker
 
 _QUEUE, _LONG = "maintainer", "maintainer-long"
 """The queues: one of the two is for targets whose runs take long."""
@@ -57,6 +58,7 @@ _RETRY_AFTER = 5.0
 _ATTENTION = 0.5
 """Seconds until a worker notices at the latest that it must stop."""
 _CONNECTIONS = 3
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger(__name__)
 
@@ -99,17 +101,21 @@ class Fleet:
             create_queue(connection, self._definition)
         while not self._worker.interrupted_by:
             try:
-                asyncio.run(self._serve_queue())
+                is_set_back = asyncio.run(self._serve_queue())
             except (DriverError, ProcrastinateException, OSError) as error:
                 why = explain(error.__cause__ or error)
                 log.error("the queue cannot be used: %s", why)  # noqa: TRY400
             else:
-                if not self._worker.interrupted_by:
+                if is_set_back:
+                    log.warning("the system time was set back: starting again")
+                elif not self._worker.interrupted_by:
                     log.error("the connection to the queue was lost: connecting again")
             self._worker.pause(_RETRY_AFTER)
 
-    async def _serve_queue(self) -> None:
+    async def _serve_queue(self) -> bool:
+        """Work until a signal, or as long as that goes; return whether the time was set back."""
         app = self._make_app()
+        is_set_back = watch(self._clock)
         async with app.open_async():
             engines = [
                 Engine(
@@ -125,11 +131,14 @@ class Fleet:
             ]
             serving = [asyncio.create_task(one.run()) for one in engines]  # type: ignore[no-untyped-call]
             log.info("working, up to %d targets at once", self._concurrency)
-            while not (self._worker.interrupted_by or any(one.done() for one in serving)):  # noqa: ASYNC110
+            ended = False
+            while not (ended or self._worker.interrupted_by or any(one.done() for one in serving)):
                 await asyncio.sleep(_ATTENTION)
+                ended = is_set_back()
             for engine in engines:
                 engine.stop()  # type: ignore[no-untyped-call]
             await asyncio.gather(*serving)
+        return ended
 
     def _make_app(self) -> App:
         """Return the engine's application: what may be in the queue, and what is periodic."""
@@ -236,6 +245,27 @@ class Fleet:
             return
         for name in dead:
             log.warning("%s: its worker does not answer: another one may run it", name)
+
+
+def watch(clock: Callable[[], datetime]) -> Callable[[], bool]:
+    """Return what says whether a clock was set back since: the engine would dispatch nothing.
+
+    It goes on from the last time at which it dispatched.
+    """
+    most = _ahead(clock)
+
+    def is_set_back() -> bool:
+        nonlocal most
+        now = _ahead(clock)
+        most = max(most, now)
+        return now < most - SET_BACK
+
+    return is_set_back
+
+
+def _ahead(clock: Callable[[], datetime]) -> timedelta:
+    """Return how much a clock is ahead of one that nobody sets."""
+    return clock() - _EPOCH - timedelta(seconds=monotonic())
 
 
 def share(concurrency: int) -> list[tuple[list[str], int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from maintainer.clock import now_utc
 from maintainer.errors import MaintainerError
+from maintainer.graph.clock import schedule_now
 from maintainer.graph.database import Database
 from maintainer.report.words import format_count
 from maintainer.serve.discovery import retire
@@ -40,7 +41,7 @@ class Changes:
             read_targets(settings)
             retire(self.database, settings, now_utc)
             targets = known_targets(self.database, settings)
-            reload(self.database, targets.values(), now_utc())
+            reload(self.database, targets.values(), schedule_now(self.database, now_utc))
             self.worker.targets, self.settings = targets, settings
             return len(targets)
 
@@ -56,7 +57,7 @@ class Changes:
         """Run and schedule what has been found; the targets that were there keep their times."""
         with self._lock:
             targets = known_targets(self.database, self.settings)
-            join(self.database, targets.values(), now_utc())
+            join(self.database, targets.values(), schedule_now(self.database, now_utc))
             self.worker.targets = targets
 
 

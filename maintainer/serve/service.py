@@ -12,6 +12,7 @@ from functools import partial
 
 from maintainer.clock import now_utc
 from maintainer.errors import MaintainerError
+from maintainer.graph.clock import schedule_now
 from maintainer.graph.database import open_database
 from maintainer.serve.clock import Clock
 from maintainer.serve.discovery import retire
@@ -63,7 +64,8 @@ def serve(load: Callable[[], Settings], *, pages_only: bool = False) -> None:
             lambda: changes.refused,
         )
         with closing(server):
-            (join if pages_only else start)(database, targets.values(), now_utc())
+            now = schedule_now(database, now_utc)
+            (join if pages_only else start)(database, targets.values(), now)
             _Service(load, settings, changes, searcher, clock, server, upkeep, events).run()
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
+from maintainer.clock import now_utc
 from maintainer.errors import DatabaseError
-from maintainer.graph.clock import load_now
+from maintainer.graph.clock import schedule_now
 from maintainer.graph.database import Database
 from maintainer.serve.timetable import end_killed
 from maintainer.serve.worker import Worker
@@ -52,8 +53,7 @@ class Upkeep:
     def _end_killed(self) -> None:
         """Let attempts run again that were killed, or whose claim was never confirmed to us."""
         try:
-            with self.database.reading() as connection:
-                now = load_now(connection)
+            now = schedule_now(self.database, now_utc)
             end_killed(self.database, self.worker.targets.values(), now)
         except DatabaseError as error:
             log.debug("%s", error)  # `run_due` says so.

@@ -43,7 +43,7 @@ STEP_TIMEOUT = 5.0
 _FIRST_BACKOFF = timedelta(seconds=30)
 _RETRY_AFTER = 5.0
 """Seconds until the database is retried."""
-_SET_BACK = timedelta(minutes=1)
+SET_BACK = timedelta(minutes=1)
 """A clock that goes back by less is only adjusted."""
 _MAX_DOUBLINGS = 20
 """One year, which is more than can be configured."""
@@ -152,7 +152,7 @@ class Worker:
         with self._database.reading() as connection:
             schedule = load_schedule(connection)
             limits = load_limits(connection)
-        if now < self._latest - _SET_BACK:
+        if now < self._latest - SET_BACK:
             self._put_forward(schedule, now)
         self._latest = now
         for due in sorted(schedule.values(), key=lambda one: one.next_run_at):

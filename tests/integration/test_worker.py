@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -582,6 +583,57 @@ def test_a_worker_whose_clock_is_wrong_runs_nothing(
     assert message.startswith("no runs: this machine's clock is 3,600 s ahead of the database's: ")
     ahead = timedelta(seconds=-30)
     assert wrong._is_on_time()
+
+
+def test_a_worker_whose_clock_was_ahead_goes_on_once_it_is_set_right(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = timedelta(hours=2)
+
+    def clock() -> datetime:
+        return now_utc() + ahead
+
+    by_engine = SimpleNamespace(time=lambda: clock().timestamp())
+    monkeypatch.setattr("procrastinate.periodic.time", by_engine)
+    monkeypatch.setattr("maintainer.serve.fleet._EVERY_FIVE_SECONDS", "* * * * * *")
+    monkeypatch.setattr("maintainer.serve.fleet._RETRY_AFTER", 0.1)
+    a_directory(fleet.folder).build("base")
+    settings = load_settings(None, {}).model_copy(
+        update={"store": f"local:{fleet.folder}/cache", "database": server().url(fleet.name)}
+    )
+    worker = Worker(fleet.database, read_targets(settings), clock)
+    join(fleet.database, worker.targets.values(), now_utc())
+    member = Member(
+        fleet.database, settings.database, worker, clock, concurrency=1, limit=lambda: 1
+    )
+    thread = threading.Thread(target=member.work)
+    thread.start()
+    try:
+        wait_until(lambda: not member._was_on_time)  # It has dispatched by its own time.
+        ahead = timedelta(0)
+        wait_until(lambda: fleet.results()["done"], patience=20)
+    finally:
+        worker.interrupt("the test")
+        thread.join(PATIENCE)
+
+
+def test_a_worker_whose_clock_is_ahead_schedules_nothing_ahead(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "maintainer.serve.reloading.now_utc", lambda: now_utc() + timedelta(hours=2)
+    )
+    a_directory(fleet.folder).build("base")
+    settings = load_settings(None, {}).model_copy(update={"store": f"local:{fleet.folder}/cache"})
+    changes = Changes(settings, fleet.database, Worker(fleet.database, {}, now_utc))
+    for schedule in (changes.follow, lambda: changes.apply(settings)):
+        with fleet.database.begin() as connection:
+            forget_other_targets(connection, {})
+
+        schedule()
+
+        (status,) = fleet.statuses().values()
+        assert abs(status.next_run_at - now_utc()) < timedelta(minutes=1)
 
 
 def test_a_worker_says_whether_it_has_run_a_target(fleet: Fleet) -> None:
