@@ -23,6 +23,7 @@ from maintainer.settings.values import (
     Interval,
     Quota,
     TimeZone,
+    check_hosts,
     check_listen,
     parse_keep_free,
 )
@@ -111,10 +112,10 @@ class ServeSettings(BaseModel):
         default="127.0.0.1:9309",
         description="the address of pages and metrics; anyone who can reach it can read them",
     )
-    hosts: tuple[str, ...] = Field(
+    hosts: Annotated[tuple[str, ...], AfterValidator(check_hosts)] = Field(
         default=(),
-        description="additional host names under which the pages may be requested; "
-        "loopback names and the address of `listen` are always allowed",
+        description="additional host names under which the pages may be requested, "
+        "without a port; loopback names and the address of `listen` are always allowed",
     )
     interval: Interval = Field(
         default=timedelta(hours=6),

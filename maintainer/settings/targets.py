@@ -19,6 +19,7 @@ from maintainer.settings.values import (
     Url,
     Variable,
     check_discovery,
+    check_pattern,
 )
 from maintainer.settings.variables import DEFAULT_VARIABLE
 
@@ -159,7 +160,7 @@ class _Search(BaseModel):
     name: Annotated[str, AfterValidator(check_discovery)] = Field(
         description="its name, with which the names of its targets begin, such as builders.web",
     )
-    store: str = Field(
+    store: Annotated[str, AfterValidator(check_pattern)] = Field(
         default=DEFAULT_STORE,
         description="where caches are searched: the address of a store with a pattern, such as "
         "local:DIR/*, the directories below DIR",

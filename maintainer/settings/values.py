@@ -18,12 +18,14 @@ from pydantic import (
 )
 
 from maintainer.model.limits import KeepFree
+from maintainer.sanitize import NUL, printable
 
 DEFAULT_STORE = "github"
 _MAX_PORT = 65_535
 _DURATION = re.compile(r"(?:(\d{1,9})\s*(w|d|h|m|s)\s*)+", re.ASCII)
 _PART = re.compile(r"(\d+)\s*(\w)", re.ASCII)
 _DISCOVERY = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII | re.IGNORECASE)
+_HOST = re.compile(r"[a-z0-9._-]+", re.ASCII | re.IGNORECASE)
 _SHARE = re.compile(r"(\d{1,2}(?:\.\d{1,6})?)\s*%", re.ASCII)
 _HAS_UNIT = re.compile(r"\d[\d.]*\s*[a-zA-Z]+", re.ASCII)
 _SMALL_NUMBER = re.compile(r"0*[1-9]\d{0,5}", re.ASCII)
@@ -141,6 +143,32 @@ def _check_timezone(name: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError("is not a valid time zone; use UTC or Europe/Berlin") from None
     return name
+
+
+def check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what no request has as its host, so that it would never match. Raises ValueError."""
+    for name in names:
+        if not (_HOST.fullmatch(name) or _is_address(name)):
+            raise ValueError(
+                f"{printable(repr(name))} is not a host name; write cache.example, without scheme "
+                "and port"
+            )
+    return names
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_pattern(store: str) -> str:
+    """Refuse a pattern that no path matches. Raises ValueError."""
+    if NUL in store:
+        raise ValueError("must not contain NUL")
+    return store
 
 
 def check_listen(text: str) -> str:

@@ -84,6 +84,15 @@ def test_pages_of_many_targets_take_as_few_statements_as_those_of_few(tmp_path: 
     assert max(counts[199]) <= 8
 
 
+@pytest.mark.each_database
+def test_a_target_whose_name_no_database_holds_is_not_there(tmp_path: Path) -> None:
+    with _a_site(tmp_path, 1) as site:
+        answer = httpx2.get(f"{site.url}/targets/%00", timeout=60)
+
+    assert answer.status_code == httpx2.codes.NOT_FOUND
+    assert answer.text == "There is no target \\x00.\n"
+
+
 def test_only_problems_are_shown_first_and_everything_can_be_found(site: Site) -> None:
     first = site.get("/")
 

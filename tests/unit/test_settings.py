@@ -345,6 +345,30 @@ def test_an_unknown_key_of_the_file_is_named_with_the_one_that_was_meant(file: W
     assert _problem(path) == f"{path}: unknown key 'gracee': did you mean grace?"
 
 
+@pytest.mark.parametrize(
+    "name", ["cache.example:9309", "http://cache.example", "*.example", "a/b", "[::1]", " ", ""]
+)
+def test_a_host_that_no_request_could_name_is_refused(file: Write, name: str) -> None:
+    """A proxy would get 421 for ever."""
+    path = file(f'[serve]\nhosts = ["cache.example", "{name}"]')
+
+    assert _problem(path) == (
+        f"setting serve.hosts: {name!r} is not a host name; write cache.example, without scheme "
+        "and port"
+    )
+
+
+@pytest.mark.parametrize("name", ["cache.example", "Cache_1", "192.0.2.1", "2001:db8::1", "x."])
+def test_a_host_is_a_name_or_an_address(file: Write, name: str) -> None:
+    assert load_settings(file(f'[serve]\nhosts = ["{name}"]'), {}).serve.hosts == (name,)
+
+
+def test_a_pattern_of_directories_with_nul_is_refused_in_one_line(file: Write) -> None:
+    path = file('[[discover]]\nname = "d"\nstore = "local:/tmp/\\u0000x/*"')
+
+    assert _problem(path) == "setting store in [[discover]] number 1 must not contain NUL"
+
+
 def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
     path = file('[serve]\nlisten = "127.0.0.1:1"\nport = 1')
 

@@ -25,7 +25,7 @@ from maintainer.report.html import render_html
 from maintainer.report.json import to_json
 from maintainer.report.trouble import format_trouble
 from maintainer.report.words import as_sentence
-from maintainer.sanitize import printable
+from maintainer.sanitize import is_unicode, printable
 from maintainer.serve.web.fleet import measure_fleet
 from maintainer.serve.web.guard import policy
 from maintainer.serve.web.metrics import CONTENT_TYPE, render_metrics
@@ -146,7 +146,8 @@ class Pages:
     def _target(self, request: Request) -> Response:
         name = request.path_params["name"]
         with self._database.reading() as connection:
-            status = next(iter(load_statuses(connection, name=name)), None)
+            statuses = load_statuses(connection, name=name) if is_unicode(name) else []
+            status = next(iter(statuses), None)
             if status is None:
                 raise NoReportError(f"there is no target {printable(name)}")
             run = last_reported_run(connection, status.target)
