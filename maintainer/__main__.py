@@ -4,7 +4,7 @@ import gc
 import os
 import sys
 
-from maintainer.signals import RELOAD, hold
+from maintainer.signals import RELOAD, end_first_process, hold
 
 _INTERRUPTED = 130
 NEW_OBJECTS = 10_000
@@ -16,6 +16,7 @@ def main() -> None:
     """Run the command line."""
     gc.set_threshold(NEW_OBJECTS)
     _open_closed_streams()
+    end_first_process()
     try:
         if sys.argv[1:2] in (["serve"], ["worker"]) and "--once" not in sys.argv:
             # They handle it once they have started.

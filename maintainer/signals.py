@@ -2,14 +2,15 @@
 
 Python runs a handler between two instructions of the main thread, even while that holds a lock,
 and not before something else wakes the main thread up if the signal comes when it is just about to
-wait. So handlers do nothing: the interpreter writes each signal to a socket at once, in whatever
-thread it comes, and ordinary threads act on it.
+wait. So handlers do nothing, once a command has started: the interpreter writes each signal to a
+socket at once, in whatever thread it comes, and ordinary threads act on it.
 https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
 """
 
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +21,8 @@ STOP = (signal.SIGINT, signal.SIGTERM)
 RELOAD = signal.SIGHUP
 _SHELL = 128
 """Shells add this to the number of a signal."""
+_FIRST = 1
+"""The number of the first process of a container."""
 _NOBODY = -1
 """Where the interpreter writes signals by default."""
 
@@ -42,6 +45,19 @@ class Interrupted:
 def hold(number: signal.Signals) -> None:
     """Keep a signal until `received` receives it: by default it would end the process."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+
+
+def end_first_process() -> None:
+    """Let SIGTERM end the first process of a container, too, until `received` receives it.
+
+    By default the kernel keeps it from that process, and whoever stops the container waits.
+    """
+    if os.getpid() == _FIRST:
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, _frame: object) -> None:
+    sys.exit(_SHELL + number)
 
 
 @contextmanager

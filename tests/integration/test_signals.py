@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C: the request under way ends, the run is remembered, and soon all is over."""
 
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -179,7 +180,7 @@ _STARTING = (
     "class Interrupting:\n"
     "    def find_spec(self, name, path=None, target=None):\n"
     "        if name == {module!r}:\n"
-    "            os.kill(os.getpid(), signal.SIGINT)\n"
+    "            os.kill(os.getpid(), signal.{number})\n"
     "sys.meta_path.insert(0, Interrupting())\n"
     "main()\n"
 )
@@ -188,10 +189,26 @@ _STARTING = (
 @pytest.mark.parametrize("module", ["maintainer.cli.app", "sqlalchemy", "maintainer.stores.github"])
 def test_ctrl_c_while_it_starts_ends_it_without_a_word(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _STARTING.format(module=module), "gc"],
+        [sys.executable, "-c", _STARTING.format(module=module, number="SIGINT"), "gc"],
         capture_output=True,
         text=True,
         check=False,
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_sigterm_while_it_starts_ends_the_first_process_of_a_container() -> None:
+    """By default the kernel keeps signals from a process that has the number 1."""
+    container = ["unshare", "--pid", "--fork", "--kill-child"]
+    if not shutil.which("unshare") or subprocess.run([*container, "true"], check=False).returncode:
+        pytest.skip("only root may have processes of another container")
+    start = _STARTING.format(module="maintainer.cli.app", number="SIGTERM")
+    done = subprocess.run(
+        [*container, sys.executable, "-c", start, "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
