@@ -30,6 +30,9 @@ class EntryTotals:
     def __init__(self) -> None:
         self._stored: dict[_Place, EntryTotal] = {}
         self._due: dict[_Place, EntryTotal] = {}
+        self._replaced: dict[int, _Place] = {}
+        """Where newest generations were counted that are due: once their indexes are written, the
+        graph has them as superseded."""
         self._used: dict[int, tuple[int, int]] = {}
         """Entries and bytes, by the day of their last use."""
         self._refs: dict[str, tuple[int, int]] = {}
@@ -56,6 +59,8 @@ class EntryTotals:
             self._count(entry, 1)
             if entry.store_id in due:
                 _add(self._due, place, entry.size, 1)
+                if marked.state is State.NEWEST:
+                    self._replaced[entry.store_id] = place
             elif marked.state is State.FOREIGN:
                 count_tool(self.foreign, entry.key, entry.size)
 
@@ -64,8 +69,7 @@ class EntryTotals:
         if not one.is_gone:
             return
         entry = one.delete.entry
-        state = State(entry.state)
-        place = state, min(one.delete.after) if state is State.NEWEST else None
+        place = self._replaced.get(entry.store_id, (State(entry.state), None))
         _add(self._stored, place, -entry.size, -1)
         self._count(entry, -1)
         _add(self._due, place, -entry.size, -1)

@@ -98,6 +98,24 @@ def test_the_quota_is_divided_into_all_that_is_stored(world: World) -> None:
     assert space.parts[-1].size == 100_000 - space.used
 
 
+def test_what_is_stored_adds_up_after_a_run_that_replaced_an_index_at_once(world: World) -> None:
+    """Another index keeps a superseded generation of another size."""
+    feature = "refs/heads/feature"
+    world.build("a", scope="web")
+    world.passes(hours=1)
+    world.build("x", "y", scope="web")
+    world.build("c", "d", "e", scope="web", ref=feature)
+    world.passes(hours=1)
+    world.evict("e")
+
+    report = world.gc(ref=feature, readable=[MAIN], grace="0s")
+
+    sizes = [entry.size for entry in world.entries()]
+    assert report.entries_deleted == report.indexes_written == 1
+    assert _space(report).used == sum(sizes) == sum(one.size for one in report.entries)
+    assert sum(one.entries for one in report.entries) == len(sizes)
+
+
 def test_a_plan_tells_what_it_would_free_and_the_run_frees_it(world: World) -> None:
     world.build("base", "api")
     world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=7_000)

@@ -199,3 +199,21 @@ def test_deleted_generations_are_counted_by_index() -> None:
     assert totals.blobs_deleted == 0
     assert table(totals.stored([WEB])) == {State.REACHABLE: (1, 10), State.DANGLING: (2, 20)}
     assert not table(totals.due([WEB]))
+
+
+def test_a_replaced_generation_is_taken_off_where_it_was_counted() -> None:
+    """The graph has it as superseded by then, among others that stay."""
+    new = delete(NEW, WEB)
+    totals = planned(new)
+    superseded = change(new, entry=change(new.entry, state=State.SUPERSEDED))
+
+    totals.sweep(Deletion(superseded, Done()), wanted=[])
+
+    assert table(totals.stored([WEB])) == {
+        State.REACHABLE: (1, 10),
+        State.DANGLING: (2, 20),
+        State.SUPERSEDED: (1, 10),
+        State.FOREIGN: (1, 10),
+    }
+    assert table(totals.stored([])) == table(totals.stored([WEB]))
+    assert not table(totals.due([WEB]))
