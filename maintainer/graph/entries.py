@@ -90,6 +90,15 @@ class Entries:
                 found |= {row.store_id: row.last_accessed_at for row in rows}
         return found
 
+    def stored(self, keys: Collection[str]) -> frozenset[tuple[Ref, str]]:
+        """Return the entries with one of these keys that were not deleted since, by ref and key."""
+        found: set[tuple[Ref, str]] = set()
+        for some in _batched(sorted(keys)):
+            with self.database.reading() as connection:
+                rows = connection.execute(_WITH_KEY, self._look | {"keys": to_json(some)})
+                found.update((Ref(row.ref), row.key) for row in rows)
+        return frozenset(found)
+
     def total_size(self) -> int:
         """Return how many bytes all of them have."""
         with self.database.reading() as connection:
@@ -175,6 +184,9 @@ _SIZES = _HOLDING.with_only_columns(ENTRY.c.digest, ENTRY.c.size)
 _BY_ID = _in_order.where(ENTRY.c.store_id.in_(each_number("ids")))
 _ACCESSED = select(ENTRY.c.store_id, ENTRY.c.last_accessed_at).where(
     _here, *_shown, ENTRY.c.store_id.in_(each_number("ids"))
+)
+_WITH_KEY = _stored.where(ENTRY.c.key.in_(each_text("keys"))).with_only_columns(
+    REF.c.name.label("ref"), ENTRY.c.key
 )
 _TOTAL_SIZE = _stored.with_only_columns(func.coalesce(func.sum(ENTRY.c.size), 0))
 _these = (

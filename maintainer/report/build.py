@@ -1,7 +1,7 @@
 """Builds a report from what a run has seen and done."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -14,7 +14,7 @@ from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.model.checks import CheckTotals
 from maintainer.model.decision import Deletion, Heal, Keep, Plan, RewriteResult, WriteIndex
 from maintainer.model.entry import StoreLimits
-from maintainer.model.marks import Index, Marks, State
+from maintainer.model.marks import Index, Marks
 from maintainer.model.outcome import Kept, Outcome, Planned
 from maintainer.model.reason import Note, Reason, UnreadIndex, code_of
 from maintainer.model.room import Room
@@ -40,7 +40,7 @@ from maintainer.report.model import (
 from maintainer.report.reasons import format_outcome, format_reason
 from maintainer.report.room import report_left
 from maintainer.report.space import divide
-from maintainer.report.totals import EntryTotals, add_total
+from maintainer.report.totals import EntryTotals
 from maintainer.report.verdict import judge
 from maintainer.sanitize import printable
 from maintainer.stores.http.requests import RequestLog
@@ -183,6 +183,17 @@ class ReportBuilder:
         known = self._unlisted
         size = known.size + sum(one.size or 0 for one in keeps)
         self._unlisted = ActionTotal(known.kind, known.outcome, known.actions + len(keeps), size)
+
+    def rewrite(self, one: RewriteResult, stored: Collection[tuple[Ref, str]]) -> None:
+        """Add the result of writing an index; `stored` are entries that existed before."""
+        self.rewritten[one.index] = one
+        self.entries.write(one, stored)
+
+    def heal(self, heal: Heal, stored: Collection[tuple[Ref, str]]) -> None:
+        """Add what was healed; `stored` are entries that existed before."""
+        self.heals.append(heal)
+        if heal.result:
+            self.entries.write(heal.result, stored)
 
     def sweep(self, one: Deletion) -> None:
         """Add the outcome of a deletion."""
@@ -337,10 +348,6 @@ class ReportBuilder:
 
     def _totals(self) -> tuple[EntryTotal, ...]:
         totals = {one.state: one for one in self.entries.stored(self._written)}
-        healed = [one.result for one in self.heals if one.result]
-        for one in (*self.rewritten.values(), *healed):
-            for size in one.sizes:
-                add_total(totals, State.NEWEST, size)
         return tuple(totals[state] for state in sorted(totals))
 
     @property

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime
 from typing import TypeVar
 
-from maintainer.cacheconfig import BlobKey, Digest, IndexId, IndexKey
-from maintainer.model.decision import DeleteEntry, Deletion
+from maintainer.cacheconfig import BlobKey, Digest, IndexId, IndexKey, Ref, Scope
+from maintainer.model.decision import DeleteEntry, Deletion, RewriteResult
 from maintainer.model.entry import KnownEntry
 from maintainer.model.index import index_of
 from maintainer.model.marks import Mark, State
@@ -25,7 +25,7 @@ _DAYS = 7
 
 
 class EntryTotals:
-    """Counts what exists, by state, while a run plans and deletes."""
+    """Counts what exists, by state, while a run plans, writes and deletes."""
 
     def __init__(self) -> None:
         self._stored: dict[_Place, EntryTotal] = {}
@@ -39,6 +39,8 @@ class EntryTotals:
         """Entries and bytes, by ref."""
         self._scopes: dict[str, tuple[int, int]] = {}
         """Indexes and their bytes, by scope."""
+        self._written: set[tuple[Ref, str]] = set()
+        """The entries that the run has added, by ref and key."""
         self.foreign: dict[str, EntryTotal] = {}
         """Entries of other tools, by the beginning of their keys."""
         self.deleted_blobs: set[Digest] = set()
@@ -56,13 +58,29 @@ class EntryTotals:
             entry = marked.entry
             place = marked.state, marked.index if marked.state is State.NEWEST else None
             _add(self._stored, place, entry.size, 1)
-            self._count(entry, 1)
+            self._count_known(entry, 1)
             if entry.store_id in due:
                 _add(self._due, place, entry.size, 1)
                 if marked.state is State.NEWEST:
                     self._replaced[entry.store_id] = place
             elif marked.state is State.FOREIGN:
                 count_tool(self.foreign, entry.key, entry.size)
+
+    def write(self, one: RewriteResult, stored: Collection[tuple[Ref, str]]) -> None:
+        """Add what was written; `stored` are entries that existed before, by ref and key.
+
+        In a directory, a tag may return to a manifest that is still stored, and several tags may
+        lead to one.
+        """
+        if one.written is None:
+            return
+        scope = None if one.index.is_named else one.index.scope
+        for key, size in one.entries.items():
+            entry = one.index.ref, key
+            if entry not in stored and entry not in self._written:
+                self._written.add(entry)
+                _add(self._stored, (State.NEWEST, None), size, 1)
+                self._count(one.written.created_at, one.index.ref, scope, size, 1)
 
     def sweep(self, one: Deletion, wanted: Collection[Digest]) -> None:
         """Add the outcome of a deletion; record it if it is one of the wanted blobs."""
@@ -71,7 +89,7 @@ class EntryTotals:
         entry = one.delete.entry
         place = self._replaced.get(entry.store_id, (State(entry.state), None))
         _add(self._stored, place, -entry.size, -1)
-        self._count(entry, -1)
+        self._count_known(entry, -1)
         _add(self._due, place, -entry.size, -1)
         if one.delete.state is State.CLOSED:
             return
@@ -82,12 +100,18 @@ class EntryTotals:
         elif index := index_of(entry.ref, entry.parsed):
             self.deleted_generations[index] += 1
 
-    def _count(self, entry: KnownEntry, number: int) -> None:
-        size = number * entry.size
-        _count(self._used, (entry.used_at or entry.last_use_at).toordinal(), number, size)
-        _count(self._refs, entry.ref, number, size)
-        if isinstance(entry.parsed, IndexKey):
-            _count(self._scopes, entry.parsed.scope, number, size)
+    def _count_known(self, entry: KnownEntry, number: int) -> None:
+        scope = entry.parsed.scope if isinstance(entry.parsed, IndexKey) else None
+        used_at = entry.used_at or entry.last_use_at
+        self._count(used_at, entry.ref, scope, number * entry.size, number)
+
+    def _count(
+        self, used_at: datetime, ref: Ref, scope: Scope | None, size: int, number: int
+    ) -> None:
+        _count(self._used, used_at.toordinal(), number, size)
+        _count(self._refs, ref, number, size)
+        if scope is not None:
+            _count(self._scopes, scope, number, size)
 
     def refs(self) -> Iterator[NamedSpace]:
         """Return what each ref takes, the largest first."""
@@ -145,11 +169,11 @@ def _by_state(
     for (state, index), some in totals.items():
         superseded = state is State.NEWEST and index in written
         if some.entries:
-            add_total(together, State.SUPERSEDED if superseded else state, some.size, some.entries)
+            _add_total(together, State.SUPERSEDED if superseded else state, some.size, some.entries)
     return iter(together.values())
 
 
-def add_total(totals: dict[str, EntryTotal], state: State, size: int, entries: int = 1) -> None:
+def _add_total(totals: dict[str, EntryTotal], state: State, size: int, entries: int = 1) -> None:
     """Add entries to the total of a state."""
     known = totals.get(state, EntryTotal(state.value, 0, 0))
     totals[state] = EntryTotal(state.value, known.entries + entries, known.size + size)

@@ -1,8 +1,8 @@
 """Rewrite, sweep and heal: carry out the stored plan, and nothing else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from maintainer.cacheconfig import NO_REF, IndexId, IndexKey
+from maintainer.cacheconfig import NO_REF, IndexId, IndexKey, Ref
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.graph.actions import (
     add_heal,
@@ -60,7 +60,8 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
     try:
         await rewrite(run.store, writes, marks, run.context, save)
     finally:
-        _report_rewritten(run, [results[one.index] for one in writes if one.index in results], keys)
+        in_order = [results[one.index] for one in writes if one.index in results]
+        _report_rewritten(run, marked, in_order, keys)
     _save_leaving(run)
 
 
@@ -101,15 +102,25 @@ def _refuse_to_do_nothing(run: Run, plan: Plan) -> None:
 
 
 def _report_rewritten(
-    run: Run, results: Iterable[RewriteResult], keys: Mapping[IndexId, IndexKey]
+    run: Run,
+    marked: Marked,
+    results: Sequence[RewriteResult],
+    keys: Mapping[IndexId, IndexKey],
 ) -> None:
     """Report what was rewritten, in the order of the plan."""
+    stored = _stored_before(marked, results)
     for result in results:
-        run.report.rewritten[result.index] = result
+        run.report.rewrite(result, stored)
         if result.error:
             what = "was not written" if result.unverified is None else "could not be read back"
             key = result.unverified or keys[result.index]
             run.report.problems.append(f"{key} {what}: {result.error}")
+
+
+def _stored_before(marked: Marked, results: Iterable[RewriteResult]) -> frozenset[tuple[Ref, str]]:
+    """Return what is in the list, too, of what was written, by ref and key."""
+    keys = {key for one in results for key in one.entries}
+    return marked.entries.stored(keys)
 
 
 async def sweep_entries(run: Run, marked: Marked) -> None:
@@ -205,7 +216,7 @@ async def _heal(run: Run, marked: Marked) -> None:
             with run.begin() as connection:
                 position = add_heal(connection, run.report.run, planned)
             heal = await healer.heal(planned)
-            run.report.heals.append(heal)
+            run.report.heal(heal, _stored_before(marked, [heal.result] if heal.result else []))
             if heal.result is None:
                 continue
             if heal.result.error:

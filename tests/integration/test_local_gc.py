@@ -1184,3 +1184,20 @@ def test_what_builders_delete_themselves_with_reset_is_no_accident(world: World)
     report = world.gc()
 
     assert report.status == "done", report.problems
+
+
+def test_a_blob_that_is_written_again_and_is_still_stored_counts_once(world: World) -> None:
+    """What a run writes may have the config of before."""
+    world.build("a", "b")
+    world.passes(hours=1)
+    world.evict("b")
+    world.gc()
+    world.passes(hours=1)
+    (world.blobs / dict(world.names())["api"][7:]).unlink()
+
+    report = world.gc()
+
+    sizes = [path.stat().st_size for path in world.blobs.iterdir()]
+    assert report.indexes_written == 1
+    assert sum(one.size for one in report.entries) == sum(sizes)
+    assert sum(one.entries for one in report.entries) == len(sizes)

@@ -116,6 +116,22 @@ def test_what_is_stored_adds_up_after_a_run_that_replaced_an_index_at_once(world
     assert sum(one.entries for one in report.entries) == len(sizes)
 
 
+def test_the_divisions_of_the_space_include_what_the_run_has_written(world: World) -> None:
+    world.build("a", "b")
+    world.build("x", scope="web")
+    world.passes(days=2)
+
+    report = world.gc(merged_scope="maintained")
+
+    space = _space(report)
+    assert report.indexes_written == 1
+    for division in (space.refs, space.used_days):
+        assert sum(one.size for one in division) == space.used
+        assert sum(one.entries for one in division) == len(world.entries())
+    assert {one.name for one in space.scopes} == {"buildkit", "web", "maintained"}
+    assert space.used_days[0].day == world.now.date()
+
+
 def test_a_plan_tells_what_it_would_free_and_the_run_frees_it(world: World) -> None:
     world.build("base", "api")
     world.put(f"buildkit-blob-1-{blob_of('orphan')}", size=7_000)

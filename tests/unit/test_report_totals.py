@@ -6,16 +6,18 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace as change
 
-from maintainer.cacheconfig import IndexId, Ref
+from maintainer.cacheconfig import NO_REF, IndexId, Ref, Scope
 from maintainer.mark import mark
-from maintainer.model.decision import DeleteEntry, Deletion
+from maintainer.model.content import Content
+from maintainer.model.decision import DeleteEntry, Deletion, RewriteResult
+from maintainer.model.index import ReadGeneration
 from maintainer.model.marks import State
 from maintainer.model.outcome import AlreadyGone, Done, Failed, Outcome, Skipped
 from maintainer.model.reason import LookedUp, Unreferenced
 from maintainer.report import EntryTotal
 from maintainer.report.model import NamedSpace, UsedDay
 from maintainer.report.totals import EntryTotals
-from tests.snapshots import MAIN, WEB, a_snapshot, blob, blob_key
+from tests.snapshots import MAIN, NOW, WEB, a_snapshot, blob, blob_key
 
 TOOL = "setup-node-linux-0123456789"
 OLD, NEW = str(WEB.key(1)), str(WEB.key(2))
@@ -217,3 +219,39 @@ def test_a_replaced_generation_is_taken_off_where_it_was_counted() -> None:
     }
     assert table(totals.stored([])) == table(totals.stored([WEB]))
     assert not table(totals.due([WEB]))
+
+
+def written(index: IndexId, **entries: int) -> RewriteResult:
+    """Return the result of writing an index, with the entries that hold it."""
+    generation = ReadGeneration(index, 3, Content.of(b""), None, None, NOW, None, None)
+    return RewriteResult(index, generation, (), entries=entries)
+
+
+def test_what_the_run_writes_is_counted_in_every_division() -> None:
+    totals = EntryTotals()
+
+    totals.write(written(WEB, new=30), stored=[])
+
+    assert table(totals.stored([WEB])) == {State.NEWEST: (1, 30)}
+    assert list(totals.refs()) == [NamedSpace(MAIN, 1, 30)]
+    assert list(totals.scopes()) == [NamedSpace("web", 1, 30)]
+    assert list(totals.used_days(NOW)) == [UsedDay(NOW.date(), 1, 30)]
+
+
+def test_what_was_not_written_is_not_counted() -> None:
+    totals = EntryTotals()
+
+    totals.write(RewriteResult(WEB, None, (), error="the server is away"), stored=[])
+
+    assert not table(totals.stored([]))
+
+
+def test_what_is_written_and_was_stored_before_or_is_written_twice_counts_once() -> None:
+    totals = EntryTotals()
+    api, tools = IndexId(NO_REF, Scope("api")), IndexId(NO_REF, Scope("tools"))
+
+    totals.write(written(api, manifest=7, config=30), stored=[(NO_REF, "config")])
+    totals.write(written(tools, manifest=7, other=40), stored=[])
+
+    assert table(totals.stored([])) == {State.NEWEST: (2, 47)}
+    assert not list(totals.scopes())
