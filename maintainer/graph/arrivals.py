@@ -1,6 +1,6 @@
 """What arrived in a cache between two runs: what the next run can expect."""
 
-from bisect import bisect_right
+from bisect import bisect_left
 from datetime import datetime
 
 from sqlalchemy import (
@@ -27,17 +27,18 @@ def load_arrivals(
     """Return the bytes that others stored in each interval between two runs, the last of which ends
     with this run; only what a run has seen, until this time.
 
-    Dry runs end no interval, as they delete nothing.
+    Dry runs end no interval, as they delete nothing. What a run saw that ended without a plan
+    belongs to the interval that the next one ends.
     """
     here = {"target": target_id, "run": run}
     runs = connection.execute(_LAST_RUNS, here | {"most": _RUNS + 1}).all()[::-1]
     if len(runs) < 2:  # noqa: PLR2004 - the two ends of an interval
         return ()
-    times = [one.started_at for one in runs]
-    found = connection.execute(_FOUND, here | {"since": times[1], "until": until})
+    ends = [one.finished_at for one in runs[:-1]]
+    found = connection.execute(_FOUND, here | {"since": ends[0], "until": until})
     sizes = [0] * len(runs)
     for first_seen_at, size in found:
-        sizes[bisect_right(times, first_seen_at) - 1] += size
+        sizes[bisect_left(ends, first_seen_at)] += size
     arrived = [0]
     for one, size in zip(runs[1:], sizes[1:], strict=True):
         arrived[-1] += size
@@ -48,11 +49,16 @@ def load_arrivals(
 
 _target: BindParameter[int] = bindparam("target")
 _run: BindParameter[int] = bindparam("run")
-HAS_LOOKED = or_(RUN.c.status == "done", RUN.c.id.in_(select(RUN_STATE.c.run_id)))
-"""Whether a run knew what is stored. An empty cache has no states."""
+_is_complete = or_(RUN.c.has_plan, RUN.c.results_usable.is_not(None))
+HAS_LOOKED = or_(
+    RUN.c.id.in_(select(RUN_STATE.c.run_id)), and_(RUN.c.status == "done", _is_complete)
+)
+"""Whether a run knew what is stored: it has states, or the cache was empty. One that its budget
+ended before it had a plan is done, too. Old runs have no plan any more.
+"""
 OURS = written_by_runs(_target)
 _LAST_RUNS = (
-    select(RUN.c.id, RUN.c.started_at, RUN.c.dry_run)
+    select(RUN.c.id, RUN.c.finished_at, RUN.c.dry_run)
     .where(RUN.c.target_id == _target, or_(RUN.c.id == _run, and_(RUN.c.id < _run, HAS_LOOKED)))
     .order_by(RUN.c.id.desc())
     .limit(bindparam("most"))
@@ -61,7 +67,7 @@ _FOUND = (
     select(ENTRY.c.first_seen_at, func.sum(ENTRY.c.size))
     .where(
         ENTRY.c.target_id == _target,
-        ENTRY.c.first_seen_at >= bindparam("since"),
+        ENTRY.c.first_seen_at > bindparam("since"),
         ENTRY.c.first_seen_at <= bindparam("until"),
         ENTRY.c.key.not_in(OURS),
     )

@@ -89,8 +89,9 @@ def compare(connection: Connection, one: int, other: int) -> RunDiff:
         raise MaintainerError(f"run {before.run} and run {after.run} looked at different caches")
     for report in (before, after):
         if report.saw_nothing:
+            ended = "ended" if report.status == "done" else report.status
             raise MaintainerError(
-                f"run {report.run} {report.status} before it knew what is stored: there is nothing "
+                f"run {report.run} {ended} before it knew what is stored: there is nothing "
                 "to compare"
             )
     return RunDiff(

@@ -58,28 +58,37 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 def save_summary(connection: Connection, report: Report) -> None:
-    """Record the figures of a run, unless it failed and an earlier one on its cache did not."""
+    """Record the figures of a run, unless it failed and an earlier one on its cache did not.
+
+    If it ended before it had any, those of the earlier one stay.
+    """
     if report.dry_run:
         return
     row = connection.execute(_KNOWN, {"run": report.run}).one()
     is_done = report.status == "done"
     if row.status == "done" and not is_done:
         return
-    verdict, space = report.verdict, report.space
-    stored = sum(one.size for one in report.entries)
+    verdict, figures = report.verdict, _figures(report)
     values = {
         "run_id": report.run,
         "status": report.status,
         "level": verdict.level if verdict else None,
         "message": verdict.message if verdict else "",
-        "used": space.used if space else stored,
+        "succeeded_at": report.finished_at if is_done else None,
+    }
+    is_news = row.status is None or not report.saw_nothing
+    statement = insert_or_update(SUMMARY, ["target_id"], values | figures if is_news else values)
+    connection.execute(statement.values(values | figures | {"target_id": row.target_id}))
+
+
+def _figures(report: Report) -> dict[str, object]:
+    space = report.space
+    return {
+        "used": space.used if space else sum(one.size for one in report.entries),
         "quota": space.quota if space else None,
         "results": report.results.after if report.readable else None,
         "space": msgspec.json.encode(_trim(space)) if space else None,
-        "succeeded_at": report.finished_at if is_done else None,
     }
-    statement = insert_or_update(SUMMARY, ["target_id"], values)
-    connection.execute(statement.values(values | {"target_id": row.target_id}))
 
 
 def _trim(space: Space) -> Space:

@@ -43,12 +43,16 @@ _NAMED = 10
 def compare_with_previous(
     connection: Connection, target_id: int, run: int, at: datetime
 ) -> Changes:
-    """Return what others did to a cache between the previous run and this one, begun at `at`."""
+    """Return what others did to a cache between the previous run and this one, begun at `at`.
+
+    What a run in between noticed counts, too, if it ended before it had a plan.
+    """
     here = {"target": target_id}
     before = connection.execute(_PREVIOUS, here | {"run": run}).first()
     if before is None:
         return Changes()
-    since = here | {"since": at}
+    between = connection.scalar(_NEXT_START, here | {"after": before.id, "run": run})
+    since = here | {"since": between or at}
     new_entries, new_bytes = connection.execute(_COUNT_NEW, since).one()
     gone_entries, gone_bytes = connection.execute(_COUNT_GONE, since).one()
     largest = connection.execute(_LARGEST_GONE, since)
@@ -130,6 +134,12 @@ _PREVIOUS = (
     select(RUN.c.id, RUN.c.started_at)
     .where(RUN.c.target_id == _target, RUN.c.id < _run, HAS_LOOKED)
     .order_by(RUN.c.id.desc())
+    .limit(1)
+)
+_NEXT_START = (
+    select(RUN.c.started_at)
+    .where(RUN.c.target_id == _target, RUN.c.id > bindparam("after"), RUN.c.id < _run)
+    .order_by(RUN.c.id)
     .limit(1)
 )
 _counted = select(func.count(), func.coalesce(func.sum(ENTRY.c.size), 0)).where(

@@ -523,8 +523,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def saw_nothing(self) -> bool:
-        """Whether the run ended before it knew what is stored."""
-        return self.status != "done" and not self.entries
+        """Whether the run ended before it knew what is stored, or had a plan.
+
+        Then it reports no refs, and no division of the space. That its budget ended it is no
+        failure.
+        """
+        return not (self.entries or self.readable or self.space)
 
     @property
     def results_usable(self) -> int:

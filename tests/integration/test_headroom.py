@@ -65,6 +65,23 @@ def test_the_report_warns_if_less_is_free_than_is_expected(world: World) -> None
     assert "The last forecast" not in format_headroom(report)
 
 
+def test_what_a_run_without_a_plan_saw_belongs_to_the_interval_that_the_next_one_ends(
+    world: World,
+) -> None:
+    _days(world, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+    world.passes(hours=12)
+    world.put("tool-big", size=50 * KB)
+    world.evict("api")
+    cut = world.gc(max_requests=1)
+    world.passes(hours=12)
+    world.put("tool-small", size=KB)
+
+    headroom = world.gc().trend.headroom
+
+    assert cut.saw_nothing
+    assert headroom == Headroom(KB, 11, KB, 51 * KB)
+
+
 def test_nothing_is_expected_after_a_few_runs(world: World) -> None:
     report = _days(world, 1, 2, 3, 4, 5, 6, 7, 8, 9)
 

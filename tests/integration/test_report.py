@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from maintainer.cacheconfig import BlobKey
+from maintainer.errors import MaintainerError
 from maintainer.graph import trends
 from maintainer.graph.compare import compare
 from maintainer.graph.database import Database
@@ -430,6 +431,46 @@ def test_a_run_that_could_not_look_is_no_point_of_the_trend(world: World) -> Non
     assert failed.verdict.level == "bad"
     assert [point.run for point in report.trend.points] == [1, 3]
     assert report.changes.previous_run == 1
+
+
+@pytest.mark.each_database
+def test_a_run_without_a_plan_because_of_its_budget_is_no_look_at_the_cache(world: World) -> None:
+    """It is done, and looks for blobs that are not in the list, but knows nothing of the rest."""
+    world.build("a", "b", "c")
+    first = world.gc()
+    world.passes(hours=1)
+    world.evict("b", "c")
+
+    cut = world.gc(max_requests=2)
+    used = query(world.database, "SELECT used FROM summary")
+    world.passes(hours=1)
+    report = world.gc()
+
+    assert cut.status == "done"
+    assert format_changes(cut) == ["The run ended before it had a plan."]
+    assert used == [(_space(first).used,)]
+    assert [point.run for point in report.trend.points] == [first.run, report.run]
+    assert (report.changes.previous_run, report.changes.gone_entries) == (first.run, 2)
+    with (
+        closing(Database(url_of(world.database))) as database,
+        database.reading() as connection,
+        pytest.raises(MaintainerError, match="run 2 ended before it knew what is stored"),
+    ):
+        compare(connection, first.run, cut.run)
+
+
+def test_what_existed_before_the_first_list_was_not_added_since(world: World) -> None:
+    world.build("a", "b")
+    for number in range(150):
+        world.put(f"setup-node-Linux-{number:010x}", size=10)
+    cut = world.gc(max_requests=1)
+    world.passes(hours=1)
+
+    report = world.gc()
+
+    assert cut.status == "done"
+    assert report.changes.previous_run is None
+    assert format_changes(report)[0].startswith("This is the first run")
 
 
 def test_refs_that_cannot_be_written_need_a_workflow_there(world: World) -> None:

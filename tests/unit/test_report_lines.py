@@ -40,8 +40,9 @@ def _last(**more: object) -> str:
     return changes.format_changes(a_report(**more))[-1]
 
 
-def test_a_run_that_ended_before_it_saw_anything_says_only_that() -> None:
-    report = a_report(status="failed", entries=())
+@pytest.mark.parametrize("status", ["failed", "done"])
+def test_a_run_that_ended_before_it_saw_anything_says_only_that(status: str) -> None:
+    report = a_report(status=status, entries=(), readable=(), space=None)
 
     assert changes.format_changes(report) == ["The run ended before it had a plan."]
     assert scopes.why_no_scopes(report) == "The run ended before it had read an index."
