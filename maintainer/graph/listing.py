@@ -18,6 +18,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    or_,
     select,
     text,
     update,
@@ -223,11 +224,19 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
 
 
 def was_planned(target: BindParameter[int]) -> Exists:
-    """Return whether a run that was cut off may have deleted an entry, with no listing since."""
+    """Return whether a run that was cut off may have deleted an entry, with no listing since.
+
+    A deletion that failed may have been carried out, too, if the answer to it was lost.
+    """
     earlier = RUN.alias().c
     last_look = (
         select(func.coalesce(func.max(earlier.id), 0))
-        .where(earlier.target_id == target, earlier.status == "done")
+        .where(
+            earlier.target_id == target,
+            earlier.status == "done",
+            # A run is done, too, if its budget ended it before it had listed anything.
+            or_(earlier.has_plan, earlier.results_usable.is_not(None)),
+        )
         .scalar_subquery()
     )
     return exists().where(
@@ -237,7 +246,7 @@ def was_planned(target: BindParameter[int]) -> Exists:
         RUN.c.id > last_look,
         ~RUN.c.dry_run,
         ACTION.c.kind == "delete",
-        ACTION.c.outcome == "planned",
+        ACTION.c.outcome.in_(("planned", "failed")),
         ACTION.c.store_id == ENTRY.c.store_id,
     )
 

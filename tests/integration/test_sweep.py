@@ -8,7 +8,9 @@ import pytest
 
 from maintainer.emulator import Fault, FaultPlan
 from maintainer.emulator.requests import Request
+from maintainer.model.outcome import Failed
 from maintainer.report import ActionReport, Report
+from tests.empty_database import query
 from tests.integration.world import MAIN, World, a_world, blob_of, built
 
 NO_GRACE = timedelta(0)
@@ -106,6 +108,29 @@ def test_the_first_deletion_that_fails_ends_the_sweep(world: World) -> None:
         f"index-buildkit-1-f921bd05#1 was not deleted: {first.removeprefix('failed: ')}",
     )
     assert len(world.blobs()) == 6
+
+
+@pytest.mark.parametrize("is_cut", [False, True], ids=["next run", "after one cut in its list"])
+def test_a_deletion_whose_answer_is_lost_is_not_called_an_eviction(
+    world: World, *, is_cut: bool
+) -> None:
+    for number in range(100):
+        world.put(f"tool-{number:010x}", size=1)
+    world.running.inject(FaultPlan((Fault(kind="lost-answer", request="delete"),)))
+    failed = world.gc(grace=NO_GRACE)
+    [lost] = [one for one in _deletes(failed) if isinstance(one.outcome, Failed)]
+    world.running.inject()
+    world.passes(hours=1)
+    if is_cut:
+        assert world.gc(max_requests=1).saw_nothing
+
+    report = world.gc()
+
+    assert lost.subject not in [entry.key for entry in world.entries()]
+    assert report.changes.gone_entries == 0
+    assert not report.trend.evictions
+    asked = f"SELECT state, reason FROM entries WHERE store_id = {lost.store_id}"
+    assert query(world.database, asked) == [("deleted", "deleted_by_unfinished_run")]
 
 
 def test_an_entry_that_is_gone_already_is_a_success(world: World) -> None:
