@@ -45,7 +45,7 @@ _CODE_OWNER = re.compile(r"(?<=^\* @)[\w-]+", re.MULTILINE)
 _PART = re.compile(r"^<!-- ([\w ]+): made by `make docs` -->$", re.MULTILINE)
 _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\n)?", re.MULTILINE)
 _VIEWS = {
-    "actions": "Everything that a run wrote, deleted or kept, and why.",
+    "actions": "What a run wrote, deleted or kept, and why; at most 5,000 kept entries.",
     "blob_uses": "Which generation of which index references which blob.",
     "blobs": "Every blob that is stored or that an index references, and why it is kept or not.",
     "entries": "Every entry of every kind and tool, stored or remembered, and why it is kept.",

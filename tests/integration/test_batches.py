@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from maintainer.report.page.changes import next_table
 from maintainer.stores.local.files import Files
 from maintainer.stores.local.recent import read_recent_roots
 from tests.empty_database import query
@@ -87,6 +88,8 @@ def test_what_is_left_alone_is_counted_but_does_not_fill_the_database(world: Wor
     reasons = query(world.database, "SELECT count(*) FROM entry WHERE reason = 'grace'")
     assert rows == [(6,)]
     assert reasons == [(_ORPHANS,)]
+    listed, others = next_table(report, 10).rows
+    assert [listed[2].text, others[2].text] == ["5", str(_ORPHANS - 5)]
 
 
 def test_a_deadline_ends_between_two_files_and_the_next_run_does_the_rest(

@@ -10,7 +10,14 @@ from maintainer.cacheconfig import NO_REF
 from maintainer.graph.forest import ScopeTree
 from maintainer.graph.reports import RunSummary
 from maintainer.model.outcome import AlreadyGone, Done, Failed, Kept, Outcome, Planned, Skipped
-from maintainer.model.reason import DropUnused, Grace, NoContent, WrittenByOtherRun
+from maintainer.model.reason import (
+    DropUnused,
+    Grace,
+    NoContent,
+    Reason,
+    Unread,
+    WrittenByOtherRun,
+)
 from maintainer.report import Report
 from maintainer.report.actions import make_action
 from maintainer.report.done import format_done
@@ -239,6 +246,31 @@ def test_what_is_deleted_next_is_listed_by_the_day_on_which_it_is_due() -> None:
         ["2026-08-02, from 18:00 UTC", "dangling", "2", "12 B"],
     ]
     assert changes.kept_table(a_report(actions=actions), 10).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "tables"),
+    [
+        (Grace("dangling", AT, AT + timedelta(hours=2)), (2, 0)),
+        (Unread(), (0, 2)),
+    ],
+    ids=["in its grace period", "for another reason"],
+)
+def test_that_not_all_that_is_kept_is_listed_is_said_once(
+    reason: Reason, tables: tuple[int, int]
+) -> None:
+    keep = make_action("keep", "blob", "main", reason, Kept(), store_id=7, size=5)
+    more = (ActionTotal("keep", "kept", 1_000, 9_000), ActionTotal("delete", "done", 3, 3))
+    report = a_report(actions=(keep,), more_actions=more)
+    due, kept = changes.next_table(report, 1), changes.kept_table(report, 2)
+
+    assert (len(due.rows), len(kept.rows)) == tables
+    [others] = [
+        texts
+        for row in (*due.rows, *kept.rows)
+        if (texts := {cell.text for cell in row}) > {"1,000", "9.0 kB"}
+    ]
+    assert any("the view `entries`" in text for text in others)
 
 
 @pytest.mark.parametrize(

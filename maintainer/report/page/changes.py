@@ -32,6 +32,8 @@ from maintainer.report.words import (
     format_size,
 )
 
+_MORE_KEPT = "others, maybe kept for longer: the view `entries` of the database has them"
+
 
 def format_changes(report: Report) -> list[str]:
     """Return in lines what happened since the previous run, and what this run did."""
@@ -233,9 +235,14 @@ def next_table(report: Report, limit: int) -> Table:
         for (_, state), members in sorted(groups.items())
     ]
     columns = ("when", "what", "entries", "size")
-    return table_of(
-        "Will be deleted next, unless a build uses it", columns, columns[2:], rows, limit
-    )
+    title = "Will be deleted next, unless a build uses it"
+    table = table_of(title, columns, columns[2:], rows, limit)
+    more = [
+        (Cell(""), Cell(_MORE_KEPT), number_cell(total.actions), size_cell(total.size))
+        for total in report.more_actions
+        if rows and total.kind == "keep"
+    ]
+    return replace(table, rows=(*table.rows, *more))
 
 
 def _due(first: datetime, now: datetime) -> Cell:
@@ -248,12 +255,16 @@ def _due(first: datetime, now: datetime) -> Cell:
 
 def kept_table(report: Report, limit: int) -> Table:
     """Return what else is kept although unreferenced, by the reason."""
-    kept = (
-        a
-        for a in report.actions
-        if a.kind == "keep" and a.store_id is not None and not isinstance(a.reason, Grace)
-    )
-    return _grouped("Kept although unreferenced", _groups((a.sentence, a) for a in kept), limit)
+    keeps = [a for a in report.actions if a.kind == "keep" and a.store_id is not None]
+    kept = [a for a in keeps if not isinstance(a.reason, Grace)]
+    # In a grace period or not: if some of those listed are, the table of these says it.
+    more = [
+        (number_cell(total.actions), size_cell(total.size), Cell(_MORE_KEPT))
+        for total in report.more_actions
+        if total.kind == "keep" and len(kept) == len(keeps)
+    ]
+    groups = _groups((a.sentence, a) for a in kept)
+    return _grouped("Kept although unreferenced", groups, limit, more)
 
 
 def actions_table(report: Report, limit: int) -> Table:
