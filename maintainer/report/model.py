@@ -547,5 +547,5 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def blobs_missing(self) -> int:
-        """Blobs that the newest generations referenced and that are gone."""
+        """Blobs that the newest generations referenced and that are gone; each counts in each."""
         return sum(index.blobs_missing for index in self.indexes)

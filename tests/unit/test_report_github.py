@@ -11,7 +11,7 @@ from maintainer.report.files import write_atomically
 from maintainer.report.github import open_workflow, outputs
 from maintainer.report.markdown import MAX_BYTES
 from maintainer.settings import StepSettings
-from tests.reports import a_report
+from tests.reports import a_report, an_index
 from tests.steps import obeyed, read_outputs
 
 HOSTILE = "::set-output name=run::666"
@@ -187,3 +187,10 @@ def test_outside_of_a_workflow_nothing_is_held_back(capsys: pytest.CaptureFixtur
     with open_workflow(None) as workflow:
         assert workflow is None
     assert capsys.readouterr().out == ""
+
+
+def test_a_layer_that_is_gone_counts_in_each_index_that_referenced_it() -> None:
+    """As the Action says; the report knows how many each index misses, not which."""
+    indexes = tuple(an_index(scope=scope, blobs_missing=1) for scope in ("api", "web"))
+
+    assert outputs(a_report(indexes=indexes))["blobs-pruned"] == "2"
