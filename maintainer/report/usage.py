@@ -88,7 +88,7 @@ class Usage(msgspec.Struct, frozen=True):
     scopes: tuple[UsagePart, ...]
     """By scope of BuildKit's: its indexes only, as scopes share layers."""
     policies: tuple[UsagePolicy, ...]
-    """What would free space, each on its own."""
+    """What would free space, each on its own: several may name the same entries."""
     notes: tuple[str, ...] = ()
     """What could not be found out."""
     schema: int = SCHEMA_VERSION
@@ -177,6 +177,9 @@ class _Policies:
             facts=facts,
         )
         self._marks = Marks(snapshot, (), (), ())
+        # A run leaves to `closed_refs` what is in a closed ref; with a rule alone, nothing is.
+        open_refs = replace(facts, closed_refs={})
+        self._with_rules = Marks(replace(snapshot, facts=open_refs), (), (), ())
 
     def worth_it(self, tools: Iterable[str]) -> Iterator[UsagePolicy]:
         """Return the policies that would free anything, the most first."""
@@ -199,7 +202,7 @@ class _Policies:
         return UsagePolicy("room", ("closed_refs = true",), len(freed), sum(freed))
 
     def _rule(self, rule: ToolRule, settings: tuple[str, ...]) -> UsagePolicy:
-        context = PlanContext.of(self._marks, replace(_NO_RULES, tools=(rule,)))
+        context = PlanContext.of(self._with_rules, replace(_NO_RULES, tools=(rule,)))
         others = (_known(one) for one in self._entries if one.key.startswith(rule.prefix))
         decisions = TOOLS.select(others, context).values()
         freed = [one.entry.size for one in decisions if isinstance(one, DeleteEntry)]

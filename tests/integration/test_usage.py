@@ -97,6 +97,7 @@ def test_it_says_what_each_policy_would_free(shell: Shell) -> None:
         '[room.rules] prefix = "setup-node-", keep_newest = 2': (2, 100),
         '[room.rules] prefix = "v0-rust-", unused_for = "5d"': (1, 70),
         "[room] closed_refs = true": (1, 30),
+        '[room.rules] prefix = "setup-node-", unused_for = "5d"': (1, 30),
     }
     assert list(freed.values()) == sorted(freed.values(), key=lambda one: -one[1])
 

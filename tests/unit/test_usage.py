@@ -84,6 +84,22 @@ def test_rules_are_suggested_that_would_free_something() -> None:
     ]
 
 
+def test_a_rule_counts_what_it_would_free_without_the_other_policies() -> None:
+    """A run with `closed_refs`, too, leaves the entry of the closed ref to that."""
+    facts = StoreFacts(closed_refs={PULL: PullRequestClosed(7, ago(4 * DAY))})
+    entries = [
+        _entry("go-1", size=40, used=6 * DAY),
+        _entry("go-2", PULL, size=2, used=6 * DAY),
+    ]
+
+    usage = measure("it", entries, facts, LIMITS, NOW)
+
+    assert [(one.table, one.entries, one.size) for one in usage.policies] == [
+        ("room.rules", 2, 42),
+        ("room", 1, 2),
+    ]
+
+
 @given(
     st.lists(
         st.tuples(
