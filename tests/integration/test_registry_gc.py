@@ -155,7 +155,7 @@ def test_a_repair_that_runs_out_of_requests_fails_and_takes_for_gone_nothing_tha
 
     assert done.exit_code == 1, done.output
     assert "most known entries seem to be gone" not in done.output
-    assert "Nothing was written or deleted." in done.output
+    assert "nothing was written or deleted." in done.output
     assert re.search(r"deferred to the next run: \d blobs to look for", done.output)
     quiet = CliRunner().invoke(app, ["gc", "--store", place, *few, "--quiet"])
     assert quiet.exit_code == 1

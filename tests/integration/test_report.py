@@ -447,7 +447,9 @@ def test_a_run_without_a_plan_because_of_its_budget_is_no_look_at_the_cache(worl
     report = world.gc()
 
     assert cut.status == "done"
-    assert format_changes(cut) == ["The run ended before it had a plan."]
+    assert format_changes(cut) == [
+        "The run ended before it had a plan, so nothing was written or deleted."
+    ]
     assert used == [(_space(first).used,)]
     assert [point.run for point in report.trend.points] == [first.run, report.run]
     assert (report.changes.previous_run, report.changes.gone_entries) == (first.run, 2)

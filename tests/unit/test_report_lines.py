@@ -44,7 +44,9 @@ def _last(**more: object) -> str:
 def test_a_run_that_ended_before_it_saw_anything_says_only_that(status: str) -> None:
     report = a_report(status=status, entries=(), readable=(), space=None)
 
-    assert changes.format_changes(report) == ["The run ended before it had a plan."]
+    assert changes.format_changes(report) == [
+        "The run ended before it had a plan, so nothing was written or deleted."
+    ]
     assert scopes.why_no_scopes(report) == "The run ended before it had read an index."
     assert storage.why_no_space(report) == "The run ended before it knew what is stored."
 

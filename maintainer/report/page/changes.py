@@ -38,7 +38,7 @@ _MORE_KEPT = "others, maybe kept for longer: the view `entries` of the database 
 def format_changes(report: Report) -> list[str]:
     """Return in lines what happened since the previous run, and what this run did."""
     if report.saw_nothing:
-        return ["The run ended before it had a plan."]
+        return ["The run ended before it had a plan, so nothing was written or deleted."]
     changes = report.changes
     lines = []
     if changes.previous_run is None or changes.previous_at is None:
