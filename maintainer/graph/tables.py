@@ -355,7 +355,10 @@ SUMMARY = Table(
     # When a run last succeeded.
     _optional("succeeded_at", UtcDateTime),
 )
-"""The figures of the last run on a target that succeeded, or else of the last one."""
+"""The figures of the last run on a target that succeeded, or else of the last one.
+
+If that ended before it had any, what was used and found is from the run before it.
+"""
 
 KEEP = Table(
     "keep",
