@@ -13,14 +13,14 @@ from maintainer.serve.timetable import end_killed
 from maintainer.serve.worker import Worker
 
 EVERY = 30.0
-"""Seconds."""
+"""Seconds until it is looked for killed attempts again."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Upkeep:
-    """What workers do, too: alone, nobody else would, and their targets would never run again."""
+    """Its lock, and what workers do, too: alone, nobody else would let killed targets run again."""
 
     database: Database
     worker: Worker
@@ -34,10 +34,10 @@ class Upkeep:
     _done_at: float = 0.0
 
     def tick(self) -> None:
-        """Run what is due; before that, do the rest if it is time."""
+        """Run what is due, unless there is another service; before that, do what else is due."""
+        self._stay_alone()
         if self.database.is_shared and self.elapsed() >= self._done_at + EVERY:
             self._done_at = self.elapsed()
-            self._stay_alone()
             self._end_killed()
         if not self.replaced:
             self.worker.run_due()
