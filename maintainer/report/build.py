@@ -109,7 +109,9 @@ class ReportBuilder:
         `actions` are those to list one by one; `blob_sizes` are the bytes of the stored blobs that
         indexes reference, where the store lists them.
         """
-        decided, totals = self.decided, self._totals()
+        decided = self.decided
+        # Without a plan, only some of what is stored has been counted.
+        totals = self._totals() if decided else ()
         access = decided.marks.snapshot.access if decided else None
         sizes = _Sizes(decided.marks, blob_sizes) if decided else None
         report = Report(

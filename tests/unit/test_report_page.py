@@ -17,6 +17,7 @@ from maintainer.model.reason import (
     Reason,
     Unread,
     WrittenByOtherRun,
+    WrittenDuringSweep,
 )
 from maintainer.report import Report
 from maintainer.report.actions import make_action
@@ -103,6 +104,20 @@ def test_what_is_told_in_a_total_only_is_counted_everywhere() -> None:
     )
     assert (others[0].text, left[0].text) == ("1,500", "4")
     assert outputs(report)["entries-deleted"] == "1501"
+
+
+def test_an_index_that_was_written_for_what_the_sweep_had_deleted_is_listed_with_its_reason() -> (
+    None
+):
+    why = WrittenDuringSweep("index-web-1-00000000#5", 1)
+    heal = make_action("write", "index-web-1-00000000#6", "refs/heads/web", why, Done())
+
+    table = changes.written_table(a_report(indexes=(), actions=(heal,)), 9)
+
+    ((key, ref, _, outcome, reason),) = table.rows
+    assert table.title == "Written"
+    assert (key.text, ref.text) == ("index-web-1-00000000#6", "refs/heads/web")
+    assert (outcome.text, reason.text) == ("done", heal.sentence)
 
 
 def test_a_dry_run_says_what_would_be() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from maintainer.model.limits import DEFAULT_GRACE
 from maintainer.model.outcome import Done, Planned
-from maintainer.model.reason import Grace
+from maintainer.model.reason import Grace, WrittenDuringSweep
 from maintainer.report.done import cut_off, format_actions, format_lost, format_plan
 from maintainer.report.model import (
     ActionReport,
@@ -119,7 +119,19 @@ def written_table(report: Report, limit: int) -> Table:
         for index in report.indexes
         if index.written
     ]
-    written = any(isinstance(index.outcome, Done) for index in report.indexes)
+    heals = [one for one in report.actions if isinstance(one.reason, WrittenDuringSweep)]
+    rows += [
+        (
+            Cell(format_key(one.subject), title=one.subject),
+            Cell(one.ref),
+            Cell(""),
+            Cell(one.outcome_sentence),
+            Cell(one.sentence),
+        )
+        for one in heals
+    ]
+    outcomes = [one.outcome for one in report.indexes] + [one.outcome for one in heals]
+    written = any(isinstance(one, Done) for one in outcomes)
     title = "Would be written" if report.dry_run else "Written" if written else "Not written"
     table = table_of(title, ("scope", "ref", "generation", "outcome", "why"), (), rows, limit)
     return of_store(report, table)
