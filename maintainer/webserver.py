@@ -56,9 +56,10 @@ class Connection(H11Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way."""
+        """Whether no request is under way, and the client has all that was sent."""
         last = cast("RequestResponseCycle | None", self.cycle)
-        return last is None or last.response_complete
+        is_sent = not self.transport.get_write_buffer_size()
+        return is_sent and (last is None or last.response_complete)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""

@@ -32,16 +32,20 @@ esac
 case "$SETTING_STORE" in
   "") fail "store is empty: leave it out to maintain GitHub's cache" ;;
 esac
-for setting in "${!SETTING_@}"; do
-  name="${setting#SETTING_}"
-  case "${!setting}" in
-    configured | "") ;;
-    *) export "MAINTAINER_$name=${!setting}" ;;
+settings="CONFIG STORE GRACE SCOPES VERIFY_AFTER KEEP_ALIVE GENERATION_GAP MERGED_SCOPE MERGED_TAG
+  REMEMBER_EXPORTS UNREADABLE_REFS RESERVATION_WAIT EXPORT_WAIT QUOTA ROOM MAX_INDEX_SIZE MAX_MERGE_SIZE
+  MAX_REQUESTS DEADLINE REST_SHARE"
+for name in $settings; do
+  setting="SETTING_$name"
+  value="${!setting-}"
+  [ -n "$value" ] || continue
+  case "$name=$value" in
+    STORE=configured) ;;
+    MERGED_SCOPE=none) options+=(--merged-scope=) ;; # A variable that is empty would leave the default.
+    MERGED_TAG=none) options+=(--merged-tag=) ;;
+    *) export "MAINTAINER_$name=$value" ;;
   esac
 done
-# A variable that is empty would leave the default.
-[ -n "${SETTING_MERGED_SCOPE-configured}" ] || options+=(--merged-scope=)
-[ -n "${SETTING_MERGED_TAG-configured}" ] || options+=(--merged-tag=)
 case "${MAINTAINER_STORE:-github}" in
   github) ;;
   *) unset ACTIONS_RUNTIME_TOKEN ACTIONS_RESULTS_URL ACTIONS_CACHE_URL ;; # Another store needs none of them.

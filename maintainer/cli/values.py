@@ -54,9 +54,10 @@ def refuse_lost_values(params: "Sequence[Parameter]", arguments: Sequence[str]) 
             continue
         value = next(rest, "")
         if len(value) > 1 and value.startswith("-"):
+            joined = f"{one}{'=' if one.startswith('--') else ''}{printable(value)}"
             raise UsageError(
                 f"{one} has no value: {printable(value)} follows it. A value that begins with - is "
-                f"written {one}={printable(value)}"
+                f"written {joined}"
             )
 
 

@@ -74,6 +74,10 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": str(_IDLE_TIMEOUT),
     # Our own transactions are short: what is locked for longer, another program holds.
     "lock_timeout": str(_LOCK_TIMEOUT),
+    # What the network has cut off ends on the server, too, and with it our locks.
+    "tcp_keepalives_idle": str(_SILENCE),
+    "tcp_keepalives_interval": str(_SILENCE),
+    "tcp_keepalives_count": "3",
 }
 """What each connection sets once it is there: a pooler refuses, or drops, what comes before."""
 _SET = "SELECT set_config(key, value, false) FROM json_each_text(%s::json)"

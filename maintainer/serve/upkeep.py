@@ -14,6 +14,10 @@ from maintainer.serve.worker import Worker
 
 EVERY = 30.0
 """Seconds until it is looked for killed attempts again."""
+PATIENCE = 300.0
+"""Seconds for which somebody else may have the lock: a session of our own, perhaps, that the
+network has cut off, and that the server has not missed yet.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ class Upkeep:
     replaced: DatabaseError | None = None
     """There is another service, as the lock was lost for a while."""
     elapsed: Callable[[], float] = monotonic
+    _lost_at: float | None = None
     _done_at: float = 0.0
 
     def tick(self) -> None:
@@ -43,12 +48,20 @@ class Upkeep:
             self.worker.run_due()
 
     def _stay_alone(self) -> None:
-        """Keep the lock, which ends with its connection; without it, another service may start."""
+        """Keep the lock, which ends with its connection; without it, another service may start.
+
+        Until that is certain, both run what is due: only one of them gets the lease of a target.
+        """
         try:
             self.keep_lock()
         except DatabaseError as error:
-            self.replaced = error
-            self.end()
+            now = self.elapsed()
+            self._lost_at = now if self._lost_at is None else self._lost_at
+            if now >= self._lost_at + PATIENCE:
+                self.replaced = error
+                self.end()
+        else:
+            self._lost_at = None
 
     def _end_killed(self) -> None:
         """Let attempts run again that were killed, or whose claim was never confirmed to us."""

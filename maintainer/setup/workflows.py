@@ -124,14 +124,19 @@ def read_workflow(file: str, text: str) -> Workflow:
 
 def _versions(lines: list[str]) -> Iterator[str]:
     """Return the versions of our Action in the steps that maintain GitHub's cache."""
-    version, has_store = None, False
-    for line in [*lines, "- "]:
-        if _STEP.match(line):
+    version, has_store, depth = None, False, -1
+    for line in [*filter(str.strip, lines), "end:"]:
+        indent = len(line) - len(line.lstrip())
+        if indent <= depth:
             if version and not has_store:
                 yield version
-            version, has_store = None, False
-        if used := _USES.match(line):
-            version = used[1]
+            version, has_store, depth = None, False, -1
+        used = _USES.match(line)
+        if depth < 0 and _STEP.match(line):
+            depth = indent
+        elif depth < 0 and used:
+            depth = indent - 1  # A job that calls a workflow, and ends where less is indented.
+        version = used[1] if used else version
         has_store = has_store or _STORE.match(line) is not None
 
 

@@ -119,6 +119,7 @@ _BUILDS = ((1, ("base", "one")), (2, ("base", "two")))
         ("SETTING_STORE", "", "input store is empty: leave it out"),
         ("MAINTAINER_DATABASE_KEY", "maintainer#db", "input database-key must not contain a #"),
         ("SETTING_STORE", HOSTILE, "setting store "),
+        ("SETTING_STORE", "registry://ghcr.io/octo/app?tags=", "setting store (from MAINTAINER_ST"),
         ("SETTING_GRACE", HOSTILE, "setting grace "),
         ("SETTING_SCOPES", "[", "setting scopes "),
         ("SETTING_CONFIG", "missing.toml", "the configuration file missing.toml does not exist"),
@@ -156,8 +157,8 @@ def test_a_run_sets_its_own_outputs_whatever_the_names_the_job_and_missing_input
     assert set(step.outputs) == _named_outputs()
 
 
-def test_an_empty_name_of_the_merge_turns_it_off(step: Step) -> None:
-    status, lines = step.run_here(SETTING_MERGED_SCOPE="", SETTING_MERGED_TAG="configured")
+def test_no_merge_is_written_if_an_input_says_so(step: Step) -> None:
+    status, lines = step.run_here(SETTING_MERGED_SCOPE="none", SETTING_MERGED_TAG="")
     assert status == 0, lines
     assert step.outputs["indexes-written"] == "2"
     assert "maintained" not in (step.folder / "summary").read_text()
@@ -165,8 +166,8 @@ def test_an_empty_name_of_the_merge_turns_it_off(step: Step) -> None:
 
 def test_a_variable_of_the_job_counts_unless_an_input_says_something_else(step: Step) -> None:
     # Blobs and generations are three days old.
-    job = {"MAINTAINER_GRACE": "30d", "MAINTAINER_MERGED_SCOPE": "other"}
-    status, lines = step.run_here(**job, SETTING_GRACE="", SETTING_MERGED_SCOPE="configured")
+    job = {"MAINTAINER_GRACE": "30d", "MAINTAINER_MERGED_SCOPE": "other", "SETTING_DATABASE": "x"}
+    status, lines = step.run_here(**job, SETTING_GRACE="", SETTING_MERGED_SCOPE="")
     assert status == 0, lines
     assert step.outputs["entries-deleted"] == "0"
     assert "other" in (step.folder / "summary").read_text()
@@ -187,10 +188,8 @@ def test_flags_that_exclude_each_other_are_one_annotation_and_a_status(step: Ste
 
 
 def test_another_store_than_githubs_cache_is_an_input(step: Step) -> None:
-    unset = {
-        f"SETTING_{name}": "" for name in ("CONFIG", "SCOPES", "REMEMBER_EXPORTS", "REST_SHARE")
-    }
-    unset |= {f"SETTING_MERGED_{name}": "configured" for name in ("SCOPE", "TAG")}
+    names = ("CONFIG", "SCOPES", "MERGED_SCOPE", "MERGED_TAG", "REMEMBER_EXPORTS", "REST_SHARE")
+    unset = {f"SETTING_{name}": "" for name in names}
     with a_registry(step.folder) as registry:
         for tag in ("api", "web"):
             registry.build(tag, "base", tag)

@@ -191,6 +191,7 @@ def test_no_option_passes_for_the_value_of_another(bare: Shell, option: str, fol
 
 
 def test_after_an_equals_sign_anything_is_a_value(bare: Shell) -> None:
+    assert bare("usage", "-R", "-x").problem.endswith(" is written -R-x")
     assert bare("gc", "--database=-n.db", "--store", "x").problem.startswith("--store must be ")
     assert "-n.db" in bare("runs", "--database=-n.db").problem
 

@@ -64,6 +64,18 @@ def test_what_another_step_calls_a_store_is_not_the_action_of_this_project_has()
     assert read_workflow("a.yml", f"{bucket}\n{ours}").maintainer == "v0"
 
 
+def test_a_job_that_calls_the_workflow_of_this_project_is_no_part_of_the_step_before_it() -> None:
+    steps = "  a:\n    steps:\n      - uses: octo/maintainer@v0\n        with:\n          store: s3://b/\n"
+    job = "  b:\n    uses: octo/maintainer/.github/workflows/maintain.yml@v1\n"
+    assert read_workflow("a.yml", f"jobs:\n{steps}{job}").maintainer == "v1"
+    assert read_workflow("a.yml", f"jobs:\n{steps}").maintainer is None
+
+
+def test_a_list_in_a_text_ends_no_step() -> None:
+    text = "- uses: octo/maintainer@v0\n  with:\n    room: |\n      - x\n    store: s3://b/\n"
+    assert read_workflow("a.yml", text).maintainer is None
+
+
 def test_workflows_that_are_not_text_do_no_harm(tmp_path: Path) -> None:
     folder = tmp_path / ".github" / "workflows"
     folder.mkdir(parents=True)
