@@ -13,6 +13,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    and_,
     bindparam,
     case,
     exists,
@@ -226,9 +227,15 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
 def was_planned(target: BindParameter[int]) -> Exists:
     """Return whether a run that was cut off may have deleted an entry, with no listing since.
 
-    A deletion that failed may have been carried out, too, if the answer to it was lost.
+    A deletion that failed may have been carried out, too, if the answer to it was lost: one of the
+    last run that had a plan, for a later list would have shown the entry.
     """
     earlier = RUN.alias().c
+    last_run = (
+        select(func.max(earlier.id))
+        .where(earlier.target_id == target, earlier.finished_at.is_not(None), earlier.has_plan)
+        .scalar_subquery()
+    )
     last_look = (
         select(func.coalesce(func.max(earlier.id), 0))
         .where(
@@ -246,7 +253,10 @@ def was_planned(target: BindParameter[int]) -> Exists:
         RUN.c.id > last_look,
         ~RUN.c.dry_run,
         ACTION.c.kind == "delete",
-        ACTION.c.outcome.in_(("planned", "failed")),
+        or_(
+            ACTION.c.outcome == "planned",
+            and_(ACTION.c.outcome == "failed", RUN.c.id == last_run),
+        ),
         ACTION.c.store_id == ENTRY.c.store_id,
     )
 

@@ -150,12 +150,16 @@ class ReportBuilder:
         """Return what has left the cache, or would in a run that is not dry."""
         if self.room is None or self.chosen is None or self.dry_run:
             return self.room
-        writes = self.decided.plan.writes if self.decided else ()
+        every = {one.index for branch in self.chosen.departures for one in branch.branch.results}
+        if self.decided is None:
+            return report_left(self.room, self.chosen, every, frozenset(), frozenset())
         done = {index for index, one in self.rewritten.items() if one.done}
+        stays = {one.index for one in self.decided.plan.writes} - done
+        merges = (one for one in self.decided.marks.indexes if one.is_merge and one.id in stays)
+        merged = frozenset[Digest]().union(*(one.referenced for one in merges))
         results = self.rewritten.values()
         exported = frozenset[Digest]().union(*(one.protected for one in results))
-        stays = None if self.decided is None else {one.index for one in writes} - done
-        return report_left(self.room, self.chosen, stays, exported)
+        return report_left(self.room, self.chosen, stays, merged, exported)
 
     def _broken_tags(self, marks: Marks) -> tuple[BrokenTagReport, ...]:
         snapshot = marks.snapshot

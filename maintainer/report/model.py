@@ -390,8 +390,7 @@ class RoomReport(msgspec.Struct, frozen=True):
     results: int = 0
     """How many results have left, or would leave in a dry run."""
     held: int = 0
-    """How many others were to leave, and are still in an index: it was not written, or a build has
-    exported them since."""
+    """How many others were to leave, and are still in an index that was not written."""
     freed: int = 0
     """Bytes of the blobs that are unreferenced after that."""
 

@@ -1,6 +1,7 @@
 """Room, as a report shows it: how full a cache may be, and what leaves it. Pure."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -22,22 +23,22 @@ def report_room(room: Room, limit: int, quota: int, stored: int) -> RoomReport:
 def report_left(
     decided: RoomReport,
     room: Room,
-    not_written: Collection[IndexId] | None,
+    not_written: Collection[IndexId],
+    merged: frozenset[Digest],
     exported: frozenset[Digest],
 ) -> RoomReport:
     """Return what a report shows of a decision that was carried out.
 
-    What is in an index that was `not_written` (None: no index was) is still there, and so is what
-    needs a blob that a build has `exported` since the run began.
+    What is in an index that was `not_written` is still there, and so is what needs a blob of a
+    merge that was not, `merged`. What a build has `exported` since the run began stays.
     """
-    left = [
-        one
-        for one in room.departures
-        if not_written is not None
-        and not any(result.index in not_written for result in one.branch.results)
-        and not one.freed & exported
-    ]
-    held = _count(room.departures) - _count(left)
+    chosen = [one for one in room.departures if not one.freed & exported]
+    left = []
+    for one in chosen:
+        results = tuple(x for x in one.branch.results if x.index not in not_written)
+        if results and not one.freed & merged:
+            left.append(replace(one, branch=replace(one.branch, results=results)))
+    held = _count(chosen) - _count(left)
     return msgspec.structs.replace(_with(decided, left), held=held)
 
 

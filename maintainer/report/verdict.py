@@ -7,7 +7,7 @@ import msgspec
 
 from maintainer.cacheconfig import NO_REF
 from maintainer.model.marks import State
-from maintainer.model.outcome import Planned
+from maintainer.model.outcome import Failed, Planned
 from maintainer.model.reason import (
     BlobsArchived,
     BlobsExpire,
@@ -27,6 +27,7 @@ from maintainer.model.reason import (
     UpToDate,
     VersionsKept,
     WriteReason,
+    code_of,
 )
 from maintainer.report.done import format_broken, format_done_blindly, format_lost, format_plan
 from maintainer.report.model import BrokenTagReport, IndexReport, Report, Space, SpacePart, Verdict
@@ -83,8 +84,15 @@ def _failed(report: Report) -> Verdict | None:
     return Verdict(
         "bad",
         f"The run failed: {next(iter(report.problems), 'no reason given')}{more}",
-        f"Fix this and run it again{'' if report.entries_deleted else '; nothing was deleted'}.",
+        f"Fix this and run it again{'' if _may_have_deleted(report) else '; nothing was deleted'}.",
     )
+
+
+def _may_have_deleted(report: Report) -> bool:
+    """Whether something was deleted, or may have been: the answer to a request may be lost."""
+    outcomes = {code_of(one.outcome) for one in report.deletions}
+    outcomes |= {one.outcome for one in report.more_actions if one.kind == "delete"}
+    return bool(report.entries_deleted) or code_of(Failed("")) in outcomes
 
 
 def _not_healed(report: Report) -> Verdict | None:
@@ -258,17 +266,17 @@ def _made_room(report: Report) -> Verdict | None:
     room = report.room
     if report.dry_run or room is None or not (room.results or room.held):
         return None
-    free = f"so that {format_size(room.keep_free)} of {format_size(room.quota)} will be free"
+    free = f"{format_size(room.keep_free)} of {format_size(room.quota)}"
     if not room.results:
         held = format_count(room.held, "result")
         return Verdict(
             "attention",
-            f"{held} could not leave the indexes yet, {free}.",
+            f"To keep {free} free, {held} had to leave the indexes, which were not written.",
             "Run `maintainer gc` again, and see the report on each index.",
         )
     return Verdict(
         "attention",
-        f"{format_count(room.results, 'result')} left the indexes, {free}.",
+        f"{format_count(room.results, 'result')} left the indexes, so that {free} will be free.",
         "If builds miss them, raise the quota, lower `keep_free`, or let other tools store less.",
     )
 

@@ -160,16 +160,17 @@ def test_a_store_that_cannot_list_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("not_written", "exported", "left"),
+    ("not_written", "merged", "exported", "left", "held"),
     [
-        (set[IndexId](), frozenset[Digest](), 2),
-        ({IndexId(NO_REF, Scope("web"))}, frozenset[Digest](), 1),
-        (set[IndexId](), frozenset({Digest("sha256:api")}), 1),
-        (None, frozenset[Digest](), 0),
+        ((), "", "", 2, 0),
+        (("web",), "", "", 1, 1),
+        (("web", "api"), "", "", 0, 2),
+        ((), "sha256:api", "", 1, 1),
+        ((), "", "sha256:api", 1, 0),
     ],
 )
 def test_only_what_no_index_offers_any_more_counts_as_having_left(
-    not_written: set[IndexId] | None, exported: frozenset[Digest], left: int
+    not_written: tuple[str, ...], merged: str, exported: str, left: int, held: int
 ) -> None:
     why = LeftForRoom(needed_at=AT, size=900, place=1, freed=30)
     departures = []
@@ -180,13 +181,28 @@ def test_only_what_no_index_offers_any_more_counts_as_having_left(
     room = Room(stored=9_500, remaining=8_600, staying=frozenset(), departures=tuple(departures))
     decided = report_room(room, limit=9_000, quota=10_000, stored=9_700)
 
-    shown = report_left(decided, room, not_written, exported)
+    stays = {IndexId(NO_REF, Scope(name)) for name in not_written}
+    blobs = (frozenset(Digest(one) for one in [some] if one) for some in (merged, exported))
+    shown = report_left(decided, room, stays, *blobs)
 
-    assert (shown.results, shown.held, len(shown.departures)) == (left, 2 - left, left)
+    assert (shown.results, shown.held, len(shown.departures)) == (left, held, left)
     assert shown.freed == 30 * left
     said = changes.format_changes(a_report(room=shown))[-1]
     assert ("left the indexes" in said) == (left > 0)
-    assert ("will leave the indexes in a later run" in said) == (left < 2)
+    assert ("were not written" in said or "was not written" in said) == (held > 0)
+
+
+def test_of_a_branch_in_two_indexes_only_what_left_one_of_them_has_left() -> None:
+    why = LeftForRoom(needed_at=AT, size=900, place=1, freed=30)
+    results = tuple(CachedResult(IndexId(NO_REF, Scope(name)), name) for name in ("web", "api"))
+    one = Departure(Branch((0,), AT, results), why, Digest("sha256:a"))
+    room = Room(stored=9_500, remaining=8_600, staying=frozenset(), departures=(one,))
+    decided = report_room(room, limit=9_000, quota=10_000, stored=9_700)
+
+    stays = {IndexId(NO_REF, Scope("web"))}
+    shown = report_left(decided, room, stays, frozenset(), frozenset())
+
+    assert (shown.results, shown.held, shown.departures[0].indexes) == (1, 1, ("api",))
 
 
 def test_the_first_departures_are_listed_and_the_others_counted() -> None:

@@ -70,7 +70,7 @@ def format_changes(report: Report) -> list[str]:
 def _format_room(room: RoomReport, *, dry_run: bool) -> str:
     free = format_size(room.keep_free)
     to_keep = f"To keep {free} of {format_size(room.quota)} free,"
-    held = f"{format_count(room.held, 'result')} will leave the indexes in a later run."
+    held = f"{format_count(room.held, 'result')} had to leave indexes that were not written."
     if not room.results:
         return f"{to_keep} {held}"
     results = format_count(room.results, "result")
