@@ -13,9 +13,7 @@ rm -f .maintainer/maintainer.db*
 
 plain="$GITHUB_ACTION_PATH/config/action/requirements.txt"
 lock="$plain"
-case "${STORE:-}" in
-  configured) STORE="${MAINTAINER_STORE:-}" ;; # the job's own
-esac
+[ "${STORE:-}" != configured ] || STORE="${MAINTAINER_STORE:-}" # the job's own
 case "${STORE:-}" in
   s3:* | azblob:*) lock="$GITHUB_ACTION_PATH/config/extras/requirements.txt" ;;
 esac

@@ -5,7 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Connection,
+    FromClause,
     and_,
     bindparam,
     func,
@@ -19,6 +21,14 @@ from maintainer.policy.headroom import INTERVALS
 
 _RUNS = 4 * INTERVALS
 """So many runs are looked at; some of them may be dry runs."""
+
+
+def is_complete(run: FromClause) -> ColumnElement[bool]:
+    """Return whether a run of a table, or of an alias of it, is done and has seen everything.
+
+    One that its budget ended before it had a plan is done, too. Old runs have no plan any more.
+    """
+    return and_(run.c.status == "done", or_(run.c.has_plan, run.c.results_usable.is_not(None)))
 
 
 def load_arrivals(
@@ -49,13 +59,8 @@ def load_arrivals(
 
 _target: BindParameter[int] = bindparam("target")
 _run: BindParameter[int] = bindparam("run")
-_is_complete = or_(RUN.c.has_plan, RUN.c.results_usable.is_not(None))
-HAS_LOOKED = or_(
-    RUN.c.id.in_(select(RUN_STATE.c.run_id)), and_(RUN.c.status == "done", _is_complete)
-)
-"""Whether a run knew what is stored: it has states, or the cache was empty. One that its budget
-ended before it had a plan is done, too. Old runs have no plan any more.
-"""
+HAS_LOOKED = or_(RUN.c.id.in_(select(RUN_STATE.c.run_id)), is_complete(RUN))
+"""Whether a run knew what is stored: it has states, or the cache was empty."""
 OURS = written_by_runs(_target)
 _LAST_RUNS = (
     select(RUN.c.id, RUN.c.finished_at, RUN.c.dry_run)

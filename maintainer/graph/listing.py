@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from maintainer.cacheconfig import Ref
+from maintainer.graph.arrivals import is_complete
 from maintainer.graph.columns import ReasonText, UtcDateTime, to_number
 from maintainer.graph.dialect import TEXT, WHOLE, insert_or_update
 from maintainer.graph.entry_kinds import kind_of
@@ -230,7 +231,8 @@ def was_planned(target: BindParameter[int]) -> Exists:
     A deletion that failed may have been carried out, too, if the answer to it was lost: one of the
     last run that had a plan, for a later list would have shown the entry.
     """
-    earlier = RUN.alias().c
+    runs = RUN.alias()
+    earlier = runs.c
     last_run = (
         select(func.max(earlier.id))
         .where(earlier.target_id == target, earlier.finished_at.is_not(None), earlier.has_plan)
@@ -238,12 +240,7 @@ def was_planned(target: BindParameter[int]) -> Exists:
     )
     last_look = (
         select(func.coalesce(func.max(earlier.id), 0))
-        .where(
-            earlier.target_id == target,
-            earlier.status == "done",
-            # A run is done, too, if its budget ended it before it had listed anything.
-            or_(earlier.has_plan, earlier.results_usable.is_not(None)),
-        )
+        .where(earlier.target_id == target, is_complete(runs))
         .scalar_subquery()
     )
     return exists().where(

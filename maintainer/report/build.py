@@ -150,16 +150,25 @@ class ReportBuilder:
         """Return what has left the cache, or would in a run that is not dry."""
         if self.room is None or self.chosen is None or self.dry_run:
             return self.room
-        every = {one.index for branch in self.chosen.departures for one in branch.branch.results}
         if self.decided is None:
+            every = {x.index for one in self.chosen.departures for x in one.branch.results}
             return report_left(self.room, self.chosen, every, frozenset(), frozenset())
-        done = {index for index, one in self.rewritten.items() if one.done}
-        stays = {one.index for one in self.decided.plan.writes} - done
+        stays = self.not_written
         merges = (one for one in self.decided.marks.indexes if one.is_merge and one.id in stays)
         merged = frozenset[Digest]().union(*(one.referenced for one in merges))
-        results = self.rewritten.values()
-        exported = frozenset[Digest]().union(*(one.protected for one in results))
-        return report_left(self.room, self.chosen, stays, merged, exported)
+        return report_left(self.room, self.chosen, stays, merged, self.exported)
+
+    @property
+    def not_written(self) -> frozenset[IndexId]:
+        """The planned indexes that are not written, or not yet."""
+        planned = self.decided.plan.writes if self.decided else ()
+        done = {index for index, one in self.rewritten.items() if one.done}
+        return frozenset(one.index for one in planned) - done
+
+    @property
+    def exported(self) -> frozenset[Digest]:
+        """The blobs that builds have begun to need since the run began."""
+        return frozenset[Digest]().union(*(one.protected for one in self.rewritten.values()))
 
     def _broken_tags(self, marks: Marks) -> tuple[BrokenTagReport, ...]:
         snapshot = marks.snapshot

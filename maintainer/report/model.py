@@ -500,9 +500,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tried_to_delete(self) -> bool:
         """Whether the run reached the first deletion of its plan."""
+        return bool(self.outcomes_of_deletions - {code_of(Planned())})
+
+    @property
+    def outcomes_of_deletions(self) -> set[str]:
+        """The codes of the outcomes that deletions had."""
         listed = {code_of(action.outcome) for action in self.deletions}
-        others = {total.outcome for total in self.more_actions if total.kind == "delete"}
-        return bool((listed | others) - {code_of(Planned())})
+        return listed | {total.outcome for total in self.more_actions if total.kind == "delete"}
 
     @property
     def entries_deleted(self) -> int:

@@ -173,7 +173,7 @@ def _by_state(
     return iter(together.values())
 
 
-def _add_total(totals: dict[str, EntryTotal], state: State, size: int, entries: int = 1) -> None:
+def _add_total(totals: dict[str, EntryTotal], state: State, size: int, entries: int) -> None:
     """Add entries to the total of a state."""
     known = totals.get(state, EntryTotal(state.value, 0, 0))
     totals[state] = EntryTotal(state.value, known.entries + entries, known.size + size)

@@ -52,6 +52,7 @@ CHANGES: Mapping[type, str] = {
     "docs/registries.md.",
 }
 """What the owner of a store should change there."""
+_RUN_AGAIN = "Run `maintainer gc` again, and see the report on each index."
 _HOW_TO_KNOW_REFS = (
     "Give the token the permissions `pull-requests: read` and `contents: read`, or turn "
     "`closed_refs` off."
@@ -90,9 +91,7 @@ def _failed(report: Report) -> Verdict | None:
 
 def _may_have_deleted(report: Report) -> bool:
     """Whether something was deleted, or may have been: the answer to a request may be lost."""
-    outcomes = {code_of(one.outcome) for one in report.deletions}
-    outcomes |= {one.outcome for one in report.more_actions if one.kind == "delete"}
-    return bool(report.entries_deleted) or code_of(Failed("")) in outcomes
+    return bool(report.entries_deleted) or code_of(Failed("")) in report.outcomes_of_deletions
 
 
 def _not_healed(report: Report) -> Verdict | None:
@@ -123,7 +122,7 @@ def _still_broken(report: Report) -> Verdict | None:
 
 def _how_to_write(report: Report, ref: str) -> str:
     if ref == NO_REF or ref in report.writable:
-        return "Run `maintainer gc` again, and see the report on each index."
+        return _RUN_AGAIN
     return f"Run `maintainer gc` in a workflow on {ref}, whose token can write there."
 
 
@@ -272,7 +271,7 @@ def _made_room(report: Report) -> Verdict | None:
         return Verdict(
             "attention",
             f"To keep {free} free, {held} had to leave the indexes, which were not written.",
-            "Run `maintainer gc` again, and see the report on each index.",
+            _RUN_AGAIN,
         )
     return Verdict(
         "attention",

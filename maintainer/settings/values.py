@@ -180,10 +180,8 @@ def split_listen(text: str) -> tuple[str, int]:
     """Read HOST:PORT, where HOST is an address or `localhost`. Raises ValueError."""
     host, _, port = text.rpartition(":")
     host = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
-    try:
-        ip_address(host)
-    except ValueError:
-        raise ValueError("is not a valid address; use 127.0.0.1:9309") from None
+    if not _is_address(host):
+        raise ValueError("is not a valid address; use 127.0.0.1:9309")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _MAX_PORT):  # noqa: PLR2004
         raise ValueError("is not a valid address; use 127.0.0.1:9309")
     return host, int(port)

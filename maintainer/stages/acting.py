@@ -70,17 +70,15 @@ def _save_leaving(run: Run) -> None:
 
     Builds may use what an index offers that was not written: the next run chooses anew then.
     """
-    decided, rewritten = run.report.decided, run.report.rewritten
+    decided = run.report.decided
     if decided is None or not decided.marks.snapshot.leaving:
         return
     departed, leaving = decided.marks.snapshot.departed, set(decided.marks.snapshot.leaving)
-    done = {index for index, result in rewritten.items() if result.done}
-    not_written = {one.index for one in decided.plan.writes} - done
+    not_written = run.report.not_written
     for index in decided.marks.indexes:
         if index.id in not_written:
             leaving -= index.referenced
-    for result in rewritten.values():
-        leaving -= result.protected  # A build has exported it since.
+    leaving -= run.report.exported
     with run.begin() as connection:
         save_departed(connection, run.target_id, {one: departed[one] for one in leaving})
 

@@ -232,12 +232,13 @@ class RegistryStore:
 
     def _pinned(self) -> dict[Digest, Reason]:
         """Return what stays because the registry deletes no manifests."""
-        if self._seen.untagged.refusal is None:
+        untagged = self._seen.untagged
+        if untagged.refusal is None:
             return {}
-        reason = reasons.Undeletable(self._seen.untagged.refusal)
-        caches = self._seen.untagged.caches.values()
+        reason = reasons.Undeletable(untagged.refusal)
+        caches = untagged.caches.values()
         blobs = {blob for cache in caches for blob, _ in cache.manifest.sizes()}
-        return dict.fromkeys([*self._seen.untagged.caches, *sorted(blobs)], reason)
+        return dict.fromkeys([*untagged.caches, *sorted(blobs)], reason)
 
     def _has_caches(self) -> bool:
         """Whether there is a cache to maintain; the merge alone counts only for all tags."""
@@ -253,12 +254,11 @@ class RegistryStore:
         )
         if any(inline):
             yield reasons.InlineCaches(sum(inline))
-        if self._seen.untagged.refusal is not None:
-            yield reasons.DeletionRefused(
-                len(self._seen.untagged.caches), self._seen.untagged.refusal
-            )
-        if self._seen.untagged.problem is not None:
-            yield reasons.UntaggedUnknown(self._seen.untagged.problem)
+        untagged = self._seen.untagged
+        if untagged.refusal is not None:
+            yield reasons.DeletionRefused(len(untagged.caches), untagged.refusal)
+        if untagged.problem is not None:
+            yield reasons.UntaggedUnknown(untagged.problem)
 
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look up which blobs exist."""
