@@ -127,6 +127,19 @@ class Room:
         return {blob: one.reason for one in self.departures for blob in one.freed}
 
 
+@dataclass(frozen=True, slots=True)
+class RoomDecision:
+    """What leaves a cache, and for what."""
+
+    room: Room
+    limit: int
+    """Bytes that the cache may hold, so that enough is free."""
+    quota: int
+    """Bytes."""
+    stored: int
+    """Bytes of all entries when the run began."""
+
+
 def size_of(blobs: Iterable[Digest], sizes: Mapping[Digest, int]) -> int:
     """Return the bytes of some blobs."""
     return sum(sizes[blob] for blob in blobs)

@@ -17,7 +17,7 @@ from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Index, Marks
 from maintainer.model.outcome import Kept, Outcome, Planned
 from maintainer.model.reason import Note, Reason, UnreadIndex, code_of
-from maintainer.model.room import Room
+from maintainer.model.room import RoomDecision
 from maintainer.model.store import Abilities
 from maintainer.report.chains import find_losses, largest_chains
 from maintainer.report.model import (
@@ -38,7 +38,7 @@ from maintainer.report.model import (
     StoreReport,
 )
 from maintainer.report.reasons import format_outcome, format_reason
-from maintainer.report.room import report_left
+from maintainer.report.room import report_room
 from maintainer.report.space import divide
 from maintainer.report.totals import EntryTotals
 from maintainer.report.verdict import judge
@@ -88,10 +88,8 @@ class ReportBuilder:
         self.problems: list[str] = []
         self.notes: list[Note] = []
         self._unlisted = ActionTotal("keep", code_of(Kept()), 0, 0)
-        self.room: RoomReport | None = None
-        """How full the cache may be, and what was to leave it for that."""
-        self.chosen: Room | None = None
-        """The same as it was decided."""
+        self.room: RoomDecision | None = None
+        """How full the cache may be, and what is to leave it for that; None without a quota."""
 
     def build(
         self,
@@ -148,15 +146,19 @@ class ReportBuilder:
 
     def _room(self) -> RoomReport | None:
         """Return what has left the cache, or would in a run that is not dry."""
-        if self.room is None or self.chosen is None or self.dry_run:
-            return self.room
+        if self.room is None:
+            return None
+        if self.dry_run:
+            return report_room(self.room)
         if self.decided is None:
-            every = {x.index for one in self.chosen.departures for x in one.branch.results}
-            return report_left(self.room, self.chosen, every, frozenset(), frozenset())
+            departures = self.room.room.departures
+            return report_room(
+                self.room, {x.index for one in departures for x in one.branch.results}
+            )
         stays = self.not_written
         merges = (one for one in self.decided.marks.indexes if one.is_merge and one.id in stays)
         merged = frozenset[Digest]().union(*(one.referenced for one in merges))
-        return report_left(self.room, self.chosen, stays, merged, self.exported)
+        return report_room(self.room, stays, merged, self.exported)
 
     @property
     def not_written(self) -> frozenset[IndexId]:

@@ -3,10 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import msgspec
-
 from maintainer.cacheconfig import Digest, IndexId
-from maintainer.model.room import Departure, Room
+from maintainer.model.room import Departure, RoomDecision
 from maintainer.report.model import DepartureReport, RoomReport
 from maintainer.report.reasons import format_reason
 
@@ -14,41 +12,33 @@ _LISTED = 20
 """Up to this many departures are listed."""
 
 
-def report_room(room: Room, limit: int, quota: int, stored: int) -> RoomReport:
-    """Return what a report shows of a decision; `stored` are the bytes of all entries."""
-    shown = RoomReport(quota=quota, limit=limit, stored=stored, remaining=room.remaining)
-    return _with(shown, room.departures)
-
-
-def report_left(
-    decided: RoomReport,
-    room: Room,
-    not_written: Collection[IndexId],
-    merged: frozenset[Digest],
-    exported: frozenset[Digest],
+def report_room(
+    decided: RoomDecision,
+    not_written: Collection[IndexId] = (),
+    merged: frozenset[Digest] = frozenset(),
+    exported: frozenset[Digest] = frozenset(),
 ) -> RoomReport:
-    """Return what a report shows of a decision that was carried out.
+    """Return what a report shows of a decision, as far as it was carried out.
 
     What is in an index that was `not_written` is still there, and so is what needs a blob of a
     merge that was not, `merged`. What a build has `exported` since the run began stays.
     """
-    chosen = [one for one in room.departures if not one.freed & exported]
+    chosen = [one for one in decided.room.departures if not one.freed & exported]
     left = []
     for one in chosen:
         results = tuple(x for x in one.branch.results if x.index not in not_written)
         if results and not one.freed & merged:
             left.append(replace(one, branch=replace(one.branch, results=results)))
-    held = _count(chosen) - _count(left)
-    return msgspec.structs.replace(_with(decided, left), held=held)
-
-
-def _with(shown: RoomReport, departures: Sequence[Departure]) -> RoomReport:
-    return msgspec.structs.replace(
-        shown,
-        departures=tuple(_departure(one) for one in departures[:_LISTED]),
-        departures_omitted=len(departures[_LISTED:]),
-        results=_count(departures),
-        freed=sum(one.reason.freed for one in departures),
+    return RoomReport(
+        quota=decided.quota,
+        limit=decided.limit,
+        stored=decided.stored,
+        remaining=decided.room.remaining,
+        departures=tuple(_departure(one) for one in left[:_LISTED]),
+        departures_omitted=len(left[_LISTED:]),
+        results=_count(left),
+        held=_count(chosen) - _count(left),
+        freed=sum(one.reason.freed for one in left),
     )
 
 

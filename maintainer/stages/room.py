@@ -13,11 +13,10 @@ from maintainer.making_room import choose
 from maintainer.mark import mark
 from maintainer.model.marks import Marks
 from maintainer.model.reason import LeftForRoom, QuotaUnknown
-from maintainer.model.room import Room
+from maintainer.model.room import Room, RoomDecision
 from maintainer.model.stock import LastExport, Needs, Stock, newest_exports, newest_rewrites
 from maintainer.plan import Planner
 from maintainer.policy.headroom import forecast
-from maintainer.report.room import report_room
 from maintainer.stages.run import Marked, Run
 
 
@@ -38,13 +37,13 @@ async def find_room(run: Run, marked: Marked) -> Marked:
     limit = keep_free.limit(quota, expected or 0)
     stored = marked.entries.total_size()
     if stored <= limit:
-        run.report.room = report_room(Room(stored, stored, frozenset()), limit, quota, stored)
+        all_fits = Room(stored, stored, frozenset())
+        run.report.room = RoomDecision(all_fits, limit, quota, stored)
         return _without_departures(marked)
     stock = await _take_stock(run, marked)
     needs = _find_needs(run, marked.marks)
     room = choose(marked.marks, stock, needs, limit, run.rules.grace)
-    run.report.room = report_room(room, limit, quota, stock.stored)
-    run.report.chosen = room
+    run.report.room = RoomDecision(room, limit, quota, stock.stored)
     if room.blocked:
         run.report.notes.append(room.blocked)
     if not room.departures:

@@ -8,7 +8,7 @@ import pytest
 from maintainer.cacheconfig import NO_REF, Digest, IndexId, Scope
 from maintainer.model.outcome import Done, Outcome, Planned
 from maintainer.model.reason import DropUnused, LeftForRoom, NoContent
-from maintainer.model.room import Branch, CachedResult, Departure, Room
+from maintainer.model.room import Branch, CachedResult, Departure, Room, RoomDecision
 from maintainer.report.actions import make_action
 from maintainer.report.model import (
     ActionReport,
@@ -25,7 +25,7 @@ from maintainer.report.model import (
 )
 from maintainer.report.page import changes, health, scopes, storage, trend
 from maintainer.report.reasons import format_reason
-from maintainer.report.room import report_left, report_room
+from maintainer.report.room import report_room
 from tests.reports import AT, DIRECTORY, a_report
 
 DAY = timedelta(days=1)
@@ -179,11 +179,11 @@ def test_only_what_no_index_offers_any_more_counts_as_having_left(
         layer = Digest(f"sha256:{name}")
         departures.append(Departure(branch, why, layer, frozenset({layer})))
     room = Room(stored=9_500, remaining=8_600, staying=frozenset(), departures=tuple(departures))
-    decided = report_room(room, limit=9_000, quota=10_000, stored=9_700)
+    decided = RoomDecision(room, limit=9_000, quota=10_000, stored=9_700)
 
     stays = {IndexId(NO_REF, Scope(name)) for name in not_written}
     blobs = (frozenset(Digest(one) for one in [some] if one) for some in (merged, exported))
-    shown = report_left(decided, room, stays, *blobs)
+    shown = report_room(decided, stays, *blobs)
 
     assert (shown.results, shown.held, len(shown.departures)) == (left, held, left)
     assert shown.freed == 30 * left
@@ -197,10 +197,10 @@ def test_of_a_branch_in_two_indexes_only_what_left_one_of_them_has_left() -> Non
     results = tuple(CachedResult(IndexId(NO_REF, Scope(name)), name) for name in ("web", "api"))
     one = Departure(Branch((0,), AT, results), why, Digest("sha256:a"))
     room = Room(stored=9_500, remaining=8_600, staying=frozenset(), departures=(one,))
-    decided = report_room(room, limit=9_000, quota=10_000, stored=9_700)
+    decided = RoomDecision(room, limit=9_000, quota=10_000, stored=9_700)
 
     stays = {IndexId(NO_REF, Scope("web"))}
-    shown = report_left(decided, room, stays, frozenset(), frozenset())
+    shown = report_room(decided, stays)
 
     assert (shown.results, shown.held, shown.departures[0].indexes) == (1, 1, ("api",))
 
@@ -212,7 +212,7 @@ def test_the_first_departures_are_listed_and_the_others_counted() -> None:
     one = Departure(Branch((0,), AT, results), why, layer, frozenset({layer}))
     room = Room(stored=9_500, remaining=8_600, staying=frozenset(), departures=(one,) * 21)
 
-    shown = report_room(room, limit=9_000, quota=10_000, stored=9_700)
+    shown = report_room(RoomDecision(room, limit=9_000, quota=10_000, stored=9_700))
 
     assert (shown.quota, shown.limit, shown.stored, shown.remaining) == (
         10_000,
