@@ -74,11 +74,12 @@ def _save_leaving(run: Run) -> None:
     if decided is None or not decided.marks.snapshot.leaving:
         return
     departed, leaving = decided.marks.snapshot.departed, set(decided.marks.snapshot.leaving)
-    not_written = run.report.not_written
+    carried_out = run.report.carried_out
+    not_written = carried_out.not_written(decided.plan)
     for index in decided.marks.indexes:
         if index.id in not_written:
             leaving -= index.referenced
-    leaving -= run.report.exported
+    leaving -= carried_out.exported
     with run.begin() as connection:
         save_departed(connection, run.target_id, {one: departed[one] for one in leaving})
 
@@ -126,7 +127,7 @@ async def sweep_entries(run: Run, marked: Marked) -> None:
     if not run.mode.sweeps:
         return
     run.context.progress.stage("sweep", run.report.entries.deletions)
-    rewritten = run.report.rewritten
+    rewritten = run.report.carried_out.rewritten
     since = Since(marked.marks, rewritten, marked.looked_up, marked.entries.accessed)
     sweeper = Sweeper(run.store, since, run.context)
     failures = _Failures()
@@ -207,7 +208,7 @@ async def _heal(run: Run, marked: Marked) -> None:
     """Drop the deleted blobs from the indexes that builds have written since the run began."""
     run.context.progress.stage("heal")
     indexes = {index.id: index for index in marked.marks.indexes}
-    rewritten = run.report.rewritten
+    rewritten = run.report.carried_out.rewritten
     healer = Healer(run.store, marked.marks, rewritten, marked.entries, run.context)
     try:
         async for planned in healer.find():
