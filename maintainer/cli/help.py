@@ -114,8 +114,17 @@ def _write(formatter: "HelpFormatter", title: str, rows: Iterable[tuple[str, str
             formatter.write_dl(rows, col_max=_EXAMPLE_WIDTH if title == "Examples" else _WIDTH)
 
 
+def _find_name(ctx: "Context") -> str:
+    """Return the names of a command and its groups, however the program is called."""
+    names = []
+    while ctx.parent is not None:
+        names.append(ctx.info_name or "")
+        ctx = ctx.parent
+    return " ".join(reversed(names))
+
+
 def _write_epilog(ctx: "Context", formatter: "HelpFormatter") -> None:
-    name = ctx.command_path.partition(" ")[2]
+    name = _find_name(ctx)
     _write(formatter, "Examples", EXAMPLES.get(name, ()))
     if not name:
         _write(formatter, "Environment", _ENVIRONMENT)

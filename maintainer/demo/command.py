@@ -212,6 +212,8 @@ async def _run(
 def _program() -> str:
     """Return how to call this program: by name, or by path if the shell does not find it."""
     name = Path(sys.argv[0]).name
+    if name == "__main__.py":
+        return "python -m maintainer"
     return name if shutil.which(name) else shlex.quote(sys.argv[0])
 
 

@@ -21,6 +21,7 @@ from maintainer.cacheconfig import encode
 from maintainer.cli.app import app
 from maintainer.cli.help import EXAMPLES
 from maintainer.demo import load_history, seed
+from maintainer.demo.command import _program
 from maintainer.emulator.server import Running, serve_in_thread
 from maintainer.emulator.state import ActionsCache
 from maintainer.stores.kinds import KINDS
@@ -241,6 +242,18 @@ def test_help_has_groups_examples_variables_and_statuses(bare: Shell) -> None:
         out = bare(*path, "--help").out
         assert not any(f"<{kind}>" in out for kind in ("bool", "str", "int range", "list[str]"))
         assert "x>=" not in out
+
+
+def test_help_has_the_same_examples_where_python_runs_the_module(bare: Shell) -> None:
+    for path in ((), ("gc",), ("config", "show")):
+        done = subprocess.run(
+            [sys.executable, "-m", "maintainer", *path, "--help"],
+            env=dict(bare.variables),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "\nExamples:\n" in done.stdout
 
 
 @pytest.mark.parametrize("name", EXAMPLES, ids=lambda name: name or "maintainer")
@@ -803,6 +816,14 @@ def test_the_demo_tells_before_and_after_and_leaves_a_database_to_look_at(
     assert len(last["trend"]["points"]) == 5
     assert last["trend"]["evictions"]
     assert {one["reason"]["code"] for one in last["actions"] if one["kind"] == "keep"} >= {"grace"}
+
+
+def test_the_demo_says_how_to_call_a_module_that_python_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/maintainer/__main__.py", "demo"])
+
+    assert _program() == "python -m maintainer"
 
 
 @pytest.mark.soak
