@@ -335,13 +335,15 @@ def _repaired(report: Report) -> Verdict | None:
     if not report.repair:
         return None
     writes = report.planned_writes
+    empty = _nothing_usable(report)
     if not writes:
-        return _if_it_lasts(
-            report, "Nothing was broken: every index is valid, and its blobs exist."
-        )
+        whole = "Nothing was broken: every index is valid, and its blobs exist."
+        if empty:
+            return msgspec.structs.replace(empty, message=f"{whole} {empty.message}")
+        return _if_it_lasts(report, whole)
     if report.indexes_written == writes:
         repaired = f"{format_count(writes, 'index', 'indexes')} repaired"
-        if empty := _nothing_usable(report):
+        if empty:
             return msgspec.structs.replace(empty, message=f"{repaired}. {empty.message}")
         lost = format_lost(report)
         return _if_it_lasts(report, f"{repaired}{f'; {lost}' if lost else ''}.")

@@ -517,6 +517,11 @@ def test_a_repair_says_what_was_lost_and_does_not_call_an_empty_cache_healthy() 
     assert none.level == "attention"
     assert none.message.startswith("1 index repaired. Builds find nothing in this cache: ")
 
+    whole = judge(_report(repair=True, actions=(), results=empty))
+    assert whole.level == "attention"
+    assert whole.message.startswith("Nothing was broken: every index is valid, and its blobs exist.")
+    assert " Builds find nothing in this cache: " in whole.message
+
 
 def test_a_bucket_s_reports_speak_of_names_and_a_directory_s_of_tags() -> None:
     damaged = (BrokenTagReport("main", "its manifest is damaged"),)
