@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from maintainer.database_url import check_database
 from maintainer.graph.database import Database
 from maintainer.serve.web.app import Pages
 from maintainer.serve.web.guard import Guard
+from maintainer.serve.web.metrics import render_metrics
 from maintainer.settings import Settings, load_settings
 from tests.commands import run_here
 
@@ -103,6 +105,27 @@ def test_dashboard_and_alerts_use_metrics_that_there_are(name: str) -> None:
     assert len(used) >= 5
     for metric in used:
         assert f"`{metric}`" in documented, metric
+
+
+def test_alerts_compare_series_with_the_same_labels() -> None:
+    """Prometheus adds `instance` and `job`, which `by` would drop on one side only."""
+    rules = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text())["groups"][0]["rules"]
+    assert len(rules) >= 10
+
+    for rule in rules:
+        metrics = len(_METRIC.findall(rule["expr"]))
+        assert metrics < 2 or not re.search(r"\bby\b", rule["expr"]), rule["alert"]
+
+
+def test_the_documented_metrics_are_those_of_the_service(tmp_path: Path) -> None:
+    with closing(Database(f"sqlite:///{tmp_path}/maintainer.db")) as database:
+        database.upgrade()
+        with database.reading() as connection:
+            text = render_metrics(connection, now_utc()).decode()
+    page = (ROOT / "docs" / "service.md").read_text()
+
+    served = set(re.findall(r"^# TYPE (maintainer_\w+)", text, re.MULTILINE))
+    assert set(re.findall(r"`(maintainer_\w+)`", page)) == served
 
 
 def test_the_dashboard_has_a_place_for_each_panel() -> None:
