@@ -31,6 +31,10 @@ def test_of_several_targets_the_page_says_how_many_need_attention() -> None:
     assert "2 targets: 2 need attention." in _page(_choose(FULL, FULL))
 
 
+def test_the_page_leads_to_all_caches_together_however_few_there_are() -> None:
+    assert _page(_choose(FULL)).count('href="/fleet"') == 1
+
+
 def test_where_all_targets_can_only_be_listed_nobody_is_alarmed() -> None:
     selection = _choose(ONLY_LISTED)
     page = _page(selection)

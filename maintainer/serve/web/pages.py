@@ -77,7 +77,11 @@ def render_index(
         level=level,
         message=message,
         advice="",
-        links=(("metrics", "/metrics"), ("readiness", "/readyz")),
+        links=(
+            ("all together", "/fleet"),
+            ("metrics", "/metrics"),
+            ("readiness", "/readyz"),
+        ),
         columns=_COLUMNS,
         numbers=_NUMBERS,
         rows=rows,
