@@ -11,7 +11,7 @@ from maintainer.cli.output import print_json
 def forget(
     *,
     scope: Annotated[
-        str, typer.Argument(help="The scope, or the tag of a directory.", metavar="SCOPE")
+        str, typer.Argument(help="The scope, or the tag or name elsewhere.", metavar="SCOPE")
     ],
     target: Annotated[
         str | None,

@@ -12,7 +12,6 @@ from maintainer.cli.options import (
     JsonOption,
     LogFormatOption,
     QuietOption,
-    VerboseOption,
     read_duration,
     read_settings,
 )
@@ -136,7 +135,15 @@ def gc(
     json: JsonOption = False,
     log_format: LogFormatOption = None,
     quiet: QuietOption = False,
-    verbose: VerboseOption = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Print the whole report, and more log lines on stderr.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
 ) -> None:
     """Do one full run on a cache, by default the Actions cache that the environment names."""
     if store == "help":

@@ -43,10 +43,7 @@ QuietOption = Annotated[
 VerboseOption = Annotated[
     bool,
     typer.Option(
-        "--verbose",
-        "-v",
-        help="Print more: the whole report, and more log lines on stderr.",
-        rich_help_panel=OUTPUT,
+        "--verbose", "-v", help="Print more log lines on stderr.", rich_help_panel=OUTPUT
     ),
 ]
 LogFormatOption = Annotated[

@@ -1,10 +1,11 @@
 """`maintainer targets`: what the service would maintain."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maintainer.cli.options import ConfigOption, JsonOption, VerboseOption, read_settings
+from maintainer.cli.help import OUTPUT
+from maintainer.cli.options import ConfigOption, JsonOption, read_settings
 from maintainer.cli.output import print_json, print_layout
 
 if TYPE_CHECKING:
@@ -13,10 +14,21 @@ if TYPE_CHECKING:
 
 
 def targets(
-    *, config: ConfigOption = None, json: JsonOption = False, verbose: VerboseOption = False
+    *,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Also print what is ignored, and more log lines on stderr.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
 ) -> None:
     """Show the targets that are configured, and those that are found by [[discover]]. It searches
-    now, changes nothing, and needs no database. With --verbose it also shows what is ignored.
+    now, changes nothing, and needs no database.
     """
     import anyio
 
