@@ -4,6 +4,7 @@ Whatever stores the cache: a service is asked by a run that is killed before or 
 requests is carried out, a directory is worked on by one that is killed before an operation.
 """
 
+import re
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -146,6 +147,16 @@ def test_a_run_is_as_long_as_it_is_killed_at_every_step(victim: Victim, steps: i
 
     victim.set_up()
     assert victim.kill((BEFORE, steps)) == -signal.SIGKILL
+
+
+def test_the_promises_name_as_many_kill_points_as_there_are() -> None:
+    text = (Path(__file__).parents[2] / "SAFETY.md").read_text()
+    all_points = list(_points())
+    sampled = sum((number + (at == AFTER)) % _ONE_IN == 0 for _, (at, number) in all_points)
+
+    assert f"{sampled} of the {len(all_points)} kill points" in " ".join(text.split())
+    assert re.search(rf"before and after each request\) \| 2 . {_REQUESTS} \(", text)
+    assert re.search(rf"before each operation on a file\) \| {_OPERATIONS} \(", text)
 
 
 @pytest.mark.parametrize("victim", ["service", "directory"], indirect=True)
