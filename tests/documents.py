@@ -44,7 +44,7 @@ _OWNER = re.compile(r"(?<=uses: )[\w.-]+/maintainer(?=[@/])|(?<=github\.com/)[\w
 _CODE_OWNER = re.compile(r"(?<=^\* @)[\w-]+", re.MULTILINE)
 _PART = re.compile(r"^<!-- ([\w ]+): made by `make docs` -->$", re.MULTILINE)
 _ENTRY = re.compile(r"^  ([\w-]+):\n    description: (.+)\n(?:    default: (.+)\n)?", re.MULTILINE)
-_VIEWS = {
+VIEWS = {
     "actions": "What a run wrote, deleted or kept, and why; at most 5,000 kept entries.",
     "blob_uses": "Which generation of which index references which blob.",
     "blobs": "Every blob that is stored or that an index references, and why it is kept or not.",
@@ -52,7 +52,6 @@ _VIEWS = {
     "generations": "Every generation of every index, stored or remembered.",
     "run_states": "What was stored when each run ended, by state.",
     "runs": "Every run and its counts.",
-    "scheduled": "When each target of the service runs next, and the result of its last attempt.",
     "scopes": "Every scope in every ref: its generations, and the newest one that is stored.",
 }
 
@@ -106,12 +105,14 @@ def _format_value(value: Any) -> str:
         return "none"
     if isinstance(value, tuple):
         return ", ".join(map(_format_value, value))
+    if value == "":
+        return "empty"
     spelled = spell(value)
     return f"`{spelled if isinstance(spelled, str) else json.dumps(spelled)}`"
 
 
 def _views() -> str:
-    rows = [f"| `{name}` | {_VIEWS[name]} | {', '.join(columns)} |" for name, columns in views()]
+    rows = [f"| `{name}` | {VIEWS[name]} | {', '.join(columns)} |" for name, columns in views()]
     return "\n".join(["| view | one row for | columns |", "| --- | --- | --- |", *rows, ""])
 
 

@@ -122,7 +122,8 @@ class Settings(BaseSettings):
     quota: Quota | None = Field(
         default=None,
         description="how much the cache may store, such as 10GB; by default GitHub is asked when "
-        "it evicts, and 10GB are assumed if the token is not allowed to ask; a directory has none",
+        "it evicts, and 10GB are assumed if the token is not allowed to ask; other stores have "
+        "none",
     )
     max_index_size: Size = Field(
         default=ByteSize(256 * 1024 * 1024),

@@ -32,8 +32,10 @@ from tests.documents import (
     PARTS,
     README,
     ROOT,
+    VIEWS,
     generated,
     queries,
+    views,
 )
 from tests.ports import free_port
 from tests.recorded import unpack_directory
@@ -247,6 +249,10 @@ def test_the_first_page_is_short_and_leads_to_every_page() -> None:
 def test_tables_and_workflows_are_those_of_the_code(document: Path) -> None:
     text = document.read_text()
     assert generated(text) == text, "run `make docs`"
+
+
+def test_the_views_that_are_described_are_those_of_a_new_database() -> None:
+    assert [name for name, _ in views()] == sorted(VIEWS)
 
 
 def test_every_generated_part_is_in_one_document() -> None:

@@ -10,7 +10,13 @@ import pytest
 
 from maintainer.graph.database import Database
 from maintainer.graph.tables import METADATA
-from tests.documents import QUERIES, QUERIES_ON_POSTGRESQL, queries_on_postgresql, read_queries
+from tests.documents import (
+    DOCS,
+    QUERIES,
+    QUERIES_ON_POSTGRESQL,
+    queries_on_postgresql,
+    read_queries,
+)
 from tests.empty_database import on_postgresql, url_of
 from tests.integration.world import MAIN, a_world, blob_of
 
@@ -63,6 +69,9 @@ def answers(database: Path) -> dict[str, list[Row]]:
 
 def test_there_are_seven_queries_and_each_is_a_question(answers: dict[str, list[Row]]) -> None:
     assert len(answers) == 7
+    page = (DOCS / "database.md").read_text()
+    assert "the seven queries below" in page
+    assert "contains seven more" in page
 
 
 def test_the_queries_for_postgresql_are_the_same_but_for_their_functions() -> None:
