@@ -109,7 +109,7 @@ def why(
 def tree(
     *,
     scope: Annotated[
-        str | None, typer.Argument(help="A scope. [default: all]", metavar="SCOPE")
+        str | None, typer.Argument(help="A scope, tag or name. [default: all]", metavar="SCOPE")
     ] = None,
     target: TargetOption = None,
     config: ConfigOption = None,

@@ -42,9 +42,7 @@ QuietOption = Annotated[
 ]
 VerboseOption = Annotated[
     bool,
-    typer.Option(
-        "--verbose", "-v", help="Print more log lines on stderr.", rich_help_panel=OUTPUT
-    ),
+    typer.Option("--verbose", "-v", help="Print more log lines on stderr.", rich_help_panel=OUTPUT),
 ]
 LogFormatOption = Annotated[
     Literal["text", "json"] | None,

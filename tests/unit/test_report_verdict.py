@@ -519,7 +519,9 @@ def test_a_repair_says_what_was_lost_and_does_not_call_an_empty_cache_healthy() 
 
     whole = judge(_report(repair=True, actions=(), results=empty))
     assert whole.level == "attention"
-    assert whole.message.startswith("Nothing was broken: every index is valid, and its blobs exist.")
+    assert whole.message.startswith(
+        "Nothing was broken: every index is valid, and its blobs exist."
+    )
     assert " Builds find nothing in this cache: " in whole.message
 
 
