@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import pytest
 from filelock import FileLock
 from playwright.sync_api import (
@@ -29,6 +30,7 @@ from maintainer.graph.reports import load_report
 from maintainer.model.history import Build, History
 from maintainer.report import Report
 from maintainer.report.html import render_html
+from maintainer.report.model import EvictionDay
 from maintainer.report.page import QUESTIONS
 from maintainer.report.simulation import Simulation, simulate_cache
 from tests.nasty import NASTY
@@ -263,6 +265,32 @@ def test_charts_are_drawn_and_their_numbers_are_at_hand(
     page.locator("#going summary").first.click()
     assert page.locator("table.trend tbody tr").count() == len(week[LAST].trend.points)
     assert page.locator("table.trend").is_visible()
+
+
+def test_a_day_with_evictions_is_marked_though_its_noon_is_outside_the_chart(
+    visit: Visitor, week: dict[int, Report]
+) -> None:
+    trend = week[LAST].trend
+    times = [point.at for point in trend.points]
+    days = [min(times).date(), max(times).date(), max(times).date() + timedelta(days=1)]
+    evictions = tuple(EvictionDay(day, entries=1, size=10) for day in days)
+    trend = msgspec.structs.replace(trend, evictions=evictions)
+    page = visit(msgspec.structs.replace(week[LAST], trend=trend)).page
+
+    # The only other line of the first chart is blue.
+    marks = page.locator("figure canvas").first.evaluate(
+        """canvas => {
+            const { width, height } = canvas;
+            const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
+            const isRed = at => data[at] > 150 && data[at + 1] < 90 && data[at + 3] > 200;
+            const rows = Array.from({ length: height }, (_, y) => {
+                const row = Array.from({ length: width }, (_, x) => isRed(4 * (y * width + x)));
+                return row.filter((red, x) => red && !row[x - 1]).length;
+            });
+            return Math.max(...rows);
+        }"""
+    )
+    assert marks == 2
 
 
 def test_what_other_sizes_would_keep_is_drawn(visit: Visitor, week: dict[int, Report]) -> None:

@@ -185,7 +185,8 @@
     ctx.restore();
   }
 
-  // A triangle on the axis for each day on which something was evicted.
+  // A triangle on the axis for each day on which something was evicted: at noon, or at the end of the
+  // chart if that is earlier, as on the day of the last run.
   function drawMarks(chart, marks) {
     const { ctx, bbox } = chart;
     const size = 6 * devicePixelRatio;
@@ -194,9 +195,10 @@
     ctx.fillStyle = colour("unread");
     ctx.strokeStyle = colour("paper");
     ctx.lineWidth = 1.5 * devicePixelRatio;
-    for (const mark of marks) {
-      const x = chart.valToPos(mark, "x", true);
-      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+    const { min, max } = chart.scales.x;
+    for (const day of marks) {
+      if (day + DAY <= min || day > max) continue;
+      const x = chart.valToPos(Math.min(Math.max(day + DAY / 2, min), max), "x", true);
       ctx.beginPath();
       ctx.moveTo(x, bottom - 2 * size);
       ctx.lineTo(x - size, bottom);
@@ -208,7 +210,7 @@
     ctx.restore();
   }
 
-  // Python counts days from the year 1; uPlot wants seconds from 1970. Noon stands for the day.
+  // Python counts days from the year 1; uPlot wants seconds from 1970.
   function evictionDays() {
     const table = document.querySelector("table.evictions");
     if (!table) return [];
@@ -225,7 +227,7 @@
     const lines = [
       { label: "usable results", stroke: colour("reachable"), width: 2, paths: steps(), points: { filter: ofRuns }, value: saySeries(sayNumber) },
     ];
-    const marks = evictionDays().map((day) => day + DAY / 2);
+    const marks = evictionDays();
     if (usable.some((results) => results !== null)) {
       draw(figure, "Results that builds can use", [times, usable], lines, sayNumber, { marks, goesOn: true });
     }
@@ -237,7 +239,7 @@
       const mark = document.createElement("span");
       mark.className = "mark";
       mark.textContent = "▲";
-      note.append(mark, " Entries were evicted on this day.");
+      note.append(mark, " On this day, a run noticed evictions.");
       figure.append(note);
     }
     return true;
@@ -275,7 +277,7 @@
       { label: "evicted", stroke: colour("unread"), fill: colour("unread"), paths: bars, points: { show: false }, value: saySeries(saySize) },
     ];
     const sizes = values[names.indexOf("size")];
-    draw(figure, "Bytes evicted per day", [days, sizes], series, saySize, { increments: DAYS, pad: DAY / 2, when: "day", sayWhen: sayDay });
+    draw(figure, "Bytes evicted, by the day on which a run noticed it", [days, sizes], series, saySize, { increments: DAYS, pad: DAY / 2, when: "day", sayWhen: sayDay });
     return true;
   }
 
