@@ -139,7 +139,7 @@ def _blind(report: Report) -> Verdict | None:
     return Verdict(
         "attention",
         f"Without a runtime token this run could only list entries: {format_done_blindly(report)}.",
-        "Run `maintainer gc` as a step of a workflow in this repository.",
+        "Run the Action in a workflow of this repository: `maintainer init` writes one.",
     )
 
 

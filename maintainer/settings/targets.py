@@ -135,8 +135,8 @@ class TargetSettings(_Overrides, _Place):
     runtime_token_env: Variable | None = Field(
         default=None,
         description="the variable that holds a runtime token of this repository's cache service; "
-        "without one, only usage is reported, because indexes cannot be read or "
-        "written",
+        "without one, indexes cannot be read or written, so a run lists entries, and deletes "
+        "only what `room.closed_refs` and `room.rules` select",
     )
     results_url: Url | None = Field(
         default=None,
