@@ -1,6 +1,7 @@
 """When a cache holds more than its limit, whole results leave it: first those for which the time
-since a build needed them, times their bytes, is largest (less than a fifth of the limit counts as a
-fifth). What would leave last is taken first, and whatever still fits stays with all that it needs.
+since a build needed them, times their bytes, is largest (fewer bytes than a fifth of the limit
+count as a fifth). What would leave last is taken first, and whatever still fits stays with all that
+it needs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
