@@ -17,11 +17,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from maintainer.cacheconfig import CacheConfig
 from maintainer.demo import load_history, seed
 from maintainer.emulator import ActionsCache, serve_in_thread
+from maintainer.report.json import SCHEMA
 from maintainer.settings import load_settings
 from tests import processes
 from tests.acceptance.demo import Demo
@@ -253,6 +255,22 @@ def test_tables_and_workflows_are_those_of_the_code(document: Path) -> None:
 
 def test_the_views_that_are_described_are_those_of_a_new_database() -> None:
     assert [name for name, _ in views()] == sorted(VIEWS)
+
+
+def test_the_columns_that_are_explained_are_columns_of_views() -> None:
+    _, _, table = (DOCS / "database.md").read_text().partition("| column | what it is |\n")
+    explained = re.findall(r"^\| (`.+?`) \|", table.partition("\n\n")[0], re.MULTILINE)
+    names = {name for cell in explained for name in re.findall(r"`(\w+)`", cell)}
+
+    assert len(names) >= 10
+    assert names <= {column for _, columns in views() for column in columns}
+
+
+def test_the_example_of_a_reason_fits_the_schema() -> None:
+    (example,) = _blocks("json", [DOCS / "cli.md"])
+    definitions = json.loads(SCHEMA.read_text())["$defs"]
+
+    jsonschema.validate(json.loads(example), {"$ref": "#/$defs/ActionReport", "$defs": definitions})
 
 
 def test_every_generated_part_is_in_one_document() -> None:
