@@ -22,8 +22,11 @@ def to_json(value: object) -> str:
 
 
 def make_schema() -> str:
-    """Return the JSON Schema of a report, as msgspec derives it from the types and docstrings."""
+    """Return the JSON Schema of a report, as the types and docstrings say."""
+    from maintainer.report.described import describe_fields  # noqa: PLC0415 it takes long to import
+
     schema = {"$schema": _DIALECT, "title": "A report of maintainer"} | msgspec.json.schema(Report)
+    describe_fields(schema, Report)
     return json.dumps(schema, indent=2, sort_keys=True) + "\n"
 
 

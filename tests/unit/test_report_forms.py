@@ -179,6 +179,21 @@ def test_the_published_schema_is_current() -> None:
     assert SCHEMA.read_text() == make_schema(), "run `python -m maintainer.report.json`"
 
 
+def test_the_schema_says_what_fields_mean() -> None:
+    models = json.loads(make_schema())["$defs"]
+    described = [
+        field["description"]
+        for model in models.values()
+        for field in model.get("properties", {}).values()
+        if "description" in field
+    ]
+
+    assert len(described) > 150
+    assert models["EvictionDay"]["properties"]["size"]["description"] == "Bytes."
+    of_a_base = models["IndexNotRewritten"]["properties"]["index"]
+    assert of_a_base["description"].startswith("The name of an index: ")
+
+
 def test_the_schema_is_valid_itself_and_refuses_what_is_no_report() -> None:
     schema = json.loads(SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
