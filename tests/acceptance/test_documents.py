@@ -27,6 +27,7 @@ from maintainer.report.json import SCHEMA
 from maintainer.settings import load_settings
 from tests import processes
 from tests.acceptance.demo import Demo
+from tests.commands import run_here
 from tests.documents import (
     DOCS,
     DOCUMENTS,
@@ -264,6 +265,25 @@ def test_the_columns_that_are_explained_are_columns_of_views() -> None:
 
     assert len(names) >= 10
     assert names <= {column for _, columns in views() for column in columns}
+
+
+@pytest.mark.parametrize(
+    ("page", "address"),
+    [
+        ("s3.md", "s3://my-bucket/app/"),
+        ("azure.md", "azblob://myaccount/my-container/app"),
+        ("registries.md", "registry://ghcr.io/octo/app-cache"),
+    ],
+)
+def test_what_may_follow_an_address_is_in_the_table(
+    page: str, address: str, tmp_path: Path
+) -> None:
+    _, _, text = (DOCS / page).read_text().partition("\n## The setting\n")
+    table = re.findall(r"^\| `(\w+)` \|", text.partition("\n## ")[0], re.MULTILINE)
+
+    refused = run_here(tmp_path, {}, "gc", "--store", f"{address}?nope=1").problem
+
+    assert refused == f"--store: nope is unknown; use {', '.join(sorted(table))}"
 
 
 def test_the_example_of_a_reason_fits_the_schema() -> None:
