@@ -29,6 +29,7 @@ from maintainer.report.model import (
     ActionReport,
     ActionTotal,
     Changes,
+    GoneEntry,
     NamedSpace,
     Space,
     SpacePart,
@@ -155,6 +156,21 @@ def test_of_evictions_before_the_first_run_nothing_is_claimed() -> None:
     assert "No eviction history before the first run" in trend.format_evictions(first)
     assert "The database records no evictions" in trend.format_evictions(second)
     assert trend.format_evictions(failed).endswith("delete anything from a directory.")
+
+
+@pytest.mark.parametrize(
+    ("limit", "which"), [(2, ": the 2 largest of 9"), (5, ": the 3 largest of 9")]
+)
+def test_as_many_of_the_largest_entries_that_are_gone_are_shown_as_it_says(
+    limit: int, which: str
+) -> None:
+    gone = tuple(GoneEntry(f"blob-{number}", "main", 10) for number in range(3))
+    report = a_report(changes=Changes(previous_run=2, gone_entries=9, gone_largest=gone))
+
+    table = changes.gone_table(report, limit)
+
+    assert table.title == f"Evicted by GitHub since{which}"
+    assert (len(table.rows), table.omitted) == (min(limit, 3), 0)
 
 
 def test_a_later_run_that_saw_nothing_is_not_called_the_first() -> None:

@@ -195,7 +195,7 @@ def gone_table(report: Report, limit: int) -> Table:
     """Return the largest entries that vanished since the previous run without a run's deletion."""
     rows = [
         (Cell(format_key(one.key), title=one.key), Cell(one.ref), size_cell(one.size))
-        for one in report.changes.gone_largest
+        for one in report.changes.gone_largest[:limit]
     ]
     by = report.store.evicted_by
     how = f"Evicted by {by}" if by else "Deleted by others"
