@@ -210,7 +210,7 @@ CREATE TABLE entry (
     CONSTRAINT uq_entry_target_id_store_id UNIQUE (target_id, store_id)
 );
 
-CREATE INDEX ix_entry_digest ON entry (digest);
+CREATE INDEX ix_entry_digest ON entry (target_id, digest);
 
 CREATE INDEX ix_entry_first_seen_at ON entry (target_id, first_seen_at);
 
@@ -465,8 +465,7 @@ CREATE VIEW actions AS
         JOIN target ON target.id = run.target_id
         UNION ALL
         SELECT run.id, to_char(timestamp 'epoch' + (run.started_at) * interval '1 microsecond', 'YYYY-MM-DD HH24:MI:SS.US') AS started_at, target.name,
-               (SELECT count(*) FROM action WHERE action.run_id = run.id) - 1
-               + row_number() OVER (PARTITION BY run.id ORDER BY keep.store_id, keep.id),
+               (SELECT count(*) FROM action WHERE action.run_id = run.id) + keep.id,
                'keep', keep.subject, keep.ref, keep.store_id, keep.size,
                keep.reason, keep.facts, 'kept', '{"code":"kept"}'
         FROM keep

@@ -210,7 +210,7 @@ CREATE TABLE entry (
     CONSTRAINT uq_entry_target_id_store_id UNIQUE (target_id, store_id)
 );
 
-CREATE INDEX ix_entry_digest ON entry (digest);
+CREATE INDEX ix_entry_digest ON entry (target_id, digest);
 
 CREATE INDEX ix_entry_first_seen_at ON entry (target_id, first_seen_at);
 
@@ -466,8 +466,7 @@ CREATE VIEW actions AS
         JOIN target ON target.id = run.target_id
         UNION ALL
         SELECT run.id, strftime('%Y-%m-%d %H:%M:%S', (((run.started_at) - (((run.started_at) % 1000000 + 1000000) % 1000000)) / 1000000), 'unixepoch') || printf('.%06d', (((run.started_at) % 1000000 + 1000000) % 1000000)) AS started_at, target.name,
-               (SELECT count(*) FROM action WHERE action.run_id = run.id) - 1
-               + row_number() OVER (PARTITION BY run.id ORDER BY keep.store_id, keep.id),
+               (SELECT count(*) FROM action WHERE action.run_id = run.id) + keep.id,
                'keep', keep.subject, keep.ref, keep.store_id, keep.size,
                keep.reason, keep.facts, 'kept', '{"code":"kept"}'
         FROM keep

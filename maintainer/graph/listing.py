@@ -7,8 +7,8 @@ from itertools import count
 from sqlalchemy import (
     BindParameter,
     Column,
+    ColumnElement,
     Connection,
-    Exists,
     Index,
     MetaData,
     Table,
@@ -16,7 +16,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
-    exists,
     func,
     literal,
     or_,
@@ -225,11 +224,13 @@ def _record_absence(connection: Connection, target_id: int, probe: Probe) -> Non
     )
 
 
-def was_planned(target: BindParameter[int]) -> Exists:
+def was_planned(target: BindParameter[int]) -> ColumnElement[bool]:
     """Return whether a run that was cut off may have deleted an entry, with no listing since.
 
     A deletion that failed may have been carried out, too, if the answer to it was lost: one of the
     last run that had a plan, for a later list would have shown the entry.
+
+    All of these are found once: to look each entry up among them would take the square.
     """
     runs = RUN.alias()
     earlier = runs.c
@@ -243,19 +244,23 @@ def was_planned(target: BindParameter[int]) -> Exists:
         .where(earlier.target_id == target, is_complete(runs))
         .scalar_subquery()
     )
-    return exists().where(
-        ACTION.c.run_id == RUN.c.id,
-        RUN.c.target_id == target,
-        RUN.c.status.in_(("killed", "interrupted", "failed")),
-        RUN.c.id > last_look,
-        ~RUN.c.dry_run,
-        ACTION.c.kind == "delete",
-        or_(
-            ACTION.c.outcome == "planned",
-            and_(ACTION.c.outcome == "failed", RUN.c.id == last_run),
-        ),
-        ACTION.c.store_id == ENTRY.c.store_id,
+    planned = (
+        select(ACTION.c.store_id)
+        .join(RUN, RUN.c.id == ACTION.c.run_id)
+        .where(
+            RUN.c.target_id == target,
+            RUN.c.status.in_(("killed", "interrupted", "failed")),
+            RUN.c.id > last_look,
+            ~RUN.c.dry_run,
+            ACTION.c.kind == "delete",
+            ACTION.c.store_id.is_not(None),
+            or_(
+                ACTION.c.outcome == "planned",
+                and_(ACTION.c.outcome == "failed", RUN.c.id == last_run),
+            ),
+        )
     )
+    return ENTRY.c.store_id.in_(planned)
 
 
 _target: BindParameter[int] = bindparam("target")

@@ -444,20 +444,26 @@ _ADD_INDEX = insert_or_update(
 _MISSING = select(BLOB.c.digest, BLOB.c.missing_since).where(
     BLOB.c.target_id == _target, BLOB.c.missing_since.is_not(None)
 )
-_LAST_STATE = (
-    select(ENTRY.c.state)
-    .where(
-        ENTRY.c.target_id == BLOB.c.target_id,
-        ENTRY.c.digest == BLOB.c.digest,
-        ENTRY.c.kind == "blob",
-        ENTRY.c.missing_since.is_not(None),
+# Of each blob, in one pass: to ask for the last entry of one blob after the other takes the square.
+_last_entries = (
+    select(
+        ENTRY.c.digest,
+        ENTRY.c.state,
+        func.row_number()
+        .over(
+            partition_by=ENTRY.c.digest,
+            order_by=(ENTRY.c.missing_since.desc(), ENTRY.c.id.desc()),
+        )
+        .label("place"),
     )
-    .order_by(ENTRY.c.missing_since.desc(), ENTRY.c.id.desc())
-    .limit(1)
-    .correlate(BLOB)
-    .scalar_subquery()
+    .where(ENTRY.c.target_id == _target, ENTRY.c.kind == "blob", ENTRY.c.missing_since.is_not(None))
+    .subquery()
 )
-_DELETED = _MISSING.with_only_columns(BLOB.c.digest).where(_LAST_STATE == "deleted")
+_DELETED = (
+    _MISSING.with_only_columns(BLOB.c.digest)
+    .join(_last_entries, _last_entries.c.digest == BLOB.c.digest)
+    .where(_last_entries.c.place == 1, _last_entries.c.state == "deleted")
+)
 _before: BindParameter[datetime] = bindparam("before")
 _FORGOTTEN = select(BLOB.c.digest).where(
     BLOB.c.target_id == _target,

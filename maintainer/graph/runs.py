@@ -372,12 +372,12 @@ _MISS_BLOB = (
         BLOB.c.digest == bindparam("blob"),
         BLOB.c.missing_since.is_(None),
         ~exists().where(
+            ENTRY.c.target_id == _target,
             ENTRY.c.kind == "blob",
             ENTRY.c.digest == BLOB.c.digest,
             ENTRY.c.missing_since.is_(None),
             ENTRY.c.content_missing_since.is_(None),
             REF.c.id == ENTRY.c.ref_id,
-            REF.c.target_id == _target,
             REF.c.readable,
         ),
     )

@@ -116,7 +116,7 @@ ENTRY = Table(
     # `blob`, `index`, `signature`, `upload`, or `foreign`.
     _column("kind", TEXT),
     # Of a blob, or of the index that a signature signs.
-    _optional("digest", TEXT, index=True),
+    _optional("digest", TEXT),
     # Bytes.
     _column("size", WHOLE),
     _column("created_at", UtcDateTime),
@@ -143,6 +143,8 @@ ENTRY = Table(
     # The whole reason, as JSON.
     _column("facts", ReasonText),
     UniqueConstraint("target_id", "store_id"),
+    # With the target: by the digest alone, SQLite would rather read all entries of the target.
+    Index("ix_entry_digest", "target_id", "digest"),
     Index("ix_entry_first_seen_at", "target_id", "first_seen_at"),
     Index(
         "ix_entry_missing_since",

@@ -138,8 +138,7 @@ _VIEWS = {
         JOIN target ON target.id = run.target_id
         UNION ALL
         SELECT run.id, <run.started_at>, target.name,
-               (SELECT count(*) FROM action WHERE action.run_id = run.id) - 1
-               + row_number() OVER (PARTITION BY run.id ORDER BY keep.store_id, keep.id),
+               (SELECT count(*) FROM action WHERE action.run_id = run.id) + keep.id,
                'keep', keep.subject, keep.ref, keep.store_id, keep.size,
                keep.reason, keep.facts, 'kept', '{"code":"kept"}'
         FROM keep
@@ -412,7 +411,7 @@ def _make_entries() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_entry"),
         sa.UniqueConstraint("target_id", "store_id", name="uq_entry_target_id_store_id"),
     )
-    op.create_index("ix_entry_digest", "entry", ["digest"])
+    op.create_index("ix_entry_digest", "entry", ["target_id", "digest"])
     op.create_index("ix_entry_first_seen_at", "entry", ["target_id", "first_seen_at"])
     op.create_index(
         "ix_entry_missing_since",
