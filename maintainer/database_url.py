@@ -9,9 +9,10 @@ from maintainer.sanitize import NUL, is_unicode
 
 PREFIX = "MAINTAINER_"
 """What the names of all our variables begin with."""
-DEFAULT = "sqlite:///maintainer.db"
+SQLITE = "sqlite:///"
+"""What precedes the path of a file, which is written as it is."""
+DEFAULT = f"{SQLITE}maintainer.db"
 
-_SQLITE = "sqlite:///"
 _OTHER = re.compile(r"\s*(?::memory:|[a-z][a-z0-9+]+:)", re.IGNORECASE)
 """What SQLite, or SQLAlchemy, would not take for the path of a file."""
 _POSTGRESQL = "postgresql+psycopg://"
@@ -38,7 +39,7 @@ def check_database(place: str) -> str:
                 "special characters percent-encoded"
             )
         return _POSTGRESQL + rest
-    path = place.removeprefix(_SQLITE)
+    path = place.removeprefix(SQLITE)
     if not path or "?" in path or NUL in path or _OTHER.match(path):
         raise ValueError(
             "is not a valid SQLite file or PostgreSQL database; use maintainer.db, "
@@ -46,7 +47,7 @@ def check_database(place: str) -> str:
         )
     if not is_unicode(path):
         raise ValueError("is a path that is not UTF-8, so no report can contain it: rename it")
-    return _SQLITE + path
+    return SQLITE + path
 
 
 def is_postgresql(url: str) -> bool:

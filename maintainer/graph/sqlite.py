@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError as SqlError
 
+from maintainer.database_url import SQLITE
 from maintainer.errors import DatabaseError
 from maintainer.graph.backend import HeldError, Keep, Refresh
 from maintainer.paths import resolve
@@ -29,9 +30,13 @@ class SqliteFile:
     """Where the graph is, if it is an SQLite file: only one run at a time works on it."""
 
     def __init__(self, url: str) -> None:
-        self._path = Path(make_url(url).database or "")
+        # As it is: a percent sign in a path, as in folders of Jenkins, is one.
+        place = url.removeprefix(SQLITE)
+        self._path = Path(place)
         self.name = str(self._path)
-        self.engine = create_engine(url, connect_args={"timeout": _PATIENCE})
+        self.engine = create_engine(
+            URL.create("sqlite", database=place), connect_args={"timeout": _PATIENCE}
+        )
         event.listen(self.engine, "connect", _configure)
         event.listen(self.engine, "begin", _begin)
         self.readers: Engine = self.engine.execution_options(**_READS)

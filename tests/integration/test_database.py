@@ -316,6 +316,18 @@ def test_a_link_to_a_database_is_that_database(path: Path, database: Database) -
         _hold(other)
 
 
+@pytest.mark.parametrize(
+    "name", ["app%2Fmain.db", "100%.db", "a%20b.db", "a b#c&d;e.db", "ä'\"[x].db", "a:b@c.db"]
+)
+def test_a_path_is_that_of_the_file_whatever_it_contains(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path / name) as database:
+        database.upgrade()
+
+        assert database.name == str(tmp_path / name)
+
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
 def test_a_run_that_was_killed_holds_nothing_and_is_told_apart(
     path: Path, database: Database
 ) -> None:
