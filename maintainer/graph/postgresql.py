@@ -274,11 +274,10 @@ def explain(cause: object) -> str:
     """Return what an error of the driver, or of the network, means, in one line."""
     if isinstance(cause, errors.InsufficientPrivilege):
         return f"{_shorten(cause)}: grant it to this user"
-    if isinstance(cause, errors.LockNotAvailable):
-        return "another program, such as VACUUM FULL, holds a lock on a table: try again later"
-    if isinstance(cause, errors.DataError) and "NUL" in str(cause):
-        return "a name contains NUL, which PostgreSQL cannot store"
     text = str(cause)
+    for kind, sign, explanation in _KINDS:
+        if isinstance(cause, kind) and sign in text:
+            return explanation
     state = getattr(cause, "sqlstate", None) or "08"
     # Otherwise the connection is fine: what does not exist is not the database.
     for sign, explanation in _EXPLANATIONS.items():
@@ -287,6 +286,24 @@ def explain(cause: object) -> str:
     return _shorten(cause)
 
 
+_POOLED = "a pooler gives each transaction another connection: use session pooling"
+_KINDS = (
+    (
+        errors.LockNotAvailable,
+        "",
+        "another program, such as VACUUM FULL, holds a lock on a table: try again later",
+    ),
+    (errors.DataError, "NUL", "a name contains NUL, which PostgreSQL cannot store"),
+    (
+        errors.ProgramLimitExceeded,
+        "index row",
+        "a name, such as a tag, is too long for PostgreSQL: delete it, or use an SQLite file",
+    ),
+    # A statement that another client has prepared, or that another connection has.
+    (errors.DuplicatePreparedStatement, "", _POOLED),
+    (errors.InvalidSqlStatementName, "", _POOLED),
+)
+"""Kinds of errors, a part of their message, and what they mean."""
 _EXPLANATIONS = {
     "authentication failed": "the server refused the user or the password",
     "no password supplied": "the server asked for a password: put it into the URL or PGPASSWORD",

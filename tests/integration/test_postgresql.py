@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import socket
 import subprocess
 import sys
@@ -441,6 +442,26 @@ def test_a_name_with_nul_is_refused_and_numbers_of_64_bits_are_not(database: Dat
         assert (
             connection.exec_driver_sql("SELECT sum(bytes_deleted) FROM run").scalar() == 2**64 - 2
         )
+
+
+def test_a_name_that_is_too_long_for_an_index_is_refused_in_plain_words(database: Database) -> None:
+    with pytest.raises(DatabaseError, match="a name, such as a tag, is too long for PostgreSQL"):
+        _add_scope(database, secrets.token_hex(5_000))
+
+
+@pytest.mark.parametrize("statement", ["PREPARE one AS SELECT 1", "EXECUTE another"])
+def test_a_pooler_that_exchanges_connections_is_told_apart(
+    database: Database, statement: str
+) -> None:
+    """Behind it, a prepared statement of another client exists, or one's own does not."""
+
+    def execute_twice() -> None:
+        with database.begin() as connection:
+            for _ in range(2):
+                connection.exec_driver_sql(statement)
+
+    with pytest.raises(DatabaseError, match="use session pooling"):
+        execute_twice()
 
 
 def test_a_scope_of_the_token_with_nul_fails_no_run(tmp_path: Path) -> None:
