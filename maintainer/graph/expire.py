@@ -22,6 +22,8 @@ from maintainer.graph.tables import (
     GENERATION,
     GENERATION_BLOB,
     MEMORY,
+    REF,
+    SCOPE,
 )
 from maintainer.graph.written import forget_written
 
@@ -37,9 +39,12 @@ def expire(connection: Connection, target_id: int, now: datetime, grace: timedel
     """Drop what is neither stored nor useful.
 
     A generation stays until it has been gone for the grace period, and the last one while anything
-    is remembered of its index.
+    is remembered of its index. That is all forgotten once nothing of its ref has been stored for as
+    long as gone entries are remembered: no run that reads the ref may ever come again.
     """
     here = {"target": target_id}
+    connection.execute(_FORGET_ENTRIES, here | {"before": now - _ENTRIES_FOR})
+    connection.execute(_FORGET_PAST_INDEXES, here | {"before": now - _ENTRIES_FOR})
     limits = {
         "grace": now - grace,
         "before": now - _GENERATIONS_FOR,
@@ -49,14 +54,25 @@ def expire(connection: Connection, target_id: int, now: datetime, grace: timedel
     connection.execute(_DROP_CONTENTS, here)
     connection.execute(_FORGET_BLOBS, here | {"before": now - GONE_FOR})
     connection.execute(_FORGET_INDEXES, here)
-    connection.execute(_FORGET_ENTRIES, here | {"before": now - _ENTRIES_FOR})
     forget_written(connection, target_id, now - _ENTRIES_FOR)
+    connection.execute(_FORGET_REFS, here)
+    connection.execute(_FORGET_SCOPES, here)
 
 
 _target: BindParameter[int] = bindparam("target")
 _before: BindParameter[datetime] = bindparam("before")
 _of_target = GENERATION.c.target_id == _target
 _index = (GENERATION.c.scope_id, GENERATION.c.ref_id, GENERATION.c.signed)
+# Of a store that lists nothing, only the generations show it; those of names are not kept.
+_FORGET_PAST_INDEXES = delete(CACHE_INDEX).where(
+    CACHE_INDEX.c.target_id == _target,
+    exists().where(OF_ITS_INDEX),
+    ~exists().where(
+        OF_ITS_INDEX,
+        or_(GENERATION.c.missing_since.is_(None), GENERATION.c.missing_since >= _before),
+    ),
+    ~exists().where(ENTRY.c.ref_id == CACHE_INDEX.c.ref_id),
+)
 _gone = (
     select(
         GENERATION.c.id,
@@ -99,3 +115,16 @@ _FORGET_INDEXES = delete(CACHE_INDEX).where(
     ~exists().where(OF_ITS_INDEX),
 )
 _FORGET_ENTRIES = delete(ENTRY).where(ENTRY.c.target_id == _target, ENTRY.c.missing_since < _before)
+# There is a new ref with each pull request, and a new scope with each branch that has its own.
+_FORGET_REFS = delete(REF).where(
+    REF.c.target_id == _target,
+    ~REF.c.readable,
+    ~exists().where(ENTRY.c.ref_id == REF.c.id),
+    ~exists().where(GENERATION.c.ref_id == REF.c.id),
+    ~exists().where(CACHE_INDEX.c.ref_id == REF.c.id),
+)
+_FORGET_SCOPES = delete(SCOPE).where(
+    SCOPE.c.target_id == _target,
+    SCOPE.c.id.not_in(select(GENERATION.c.scope_id).where(_of_target)),
+    SCOPE.c.id.not_in(select(CACHE_INDEX.c.scope_id).where(CACHE_INDEX.c.target_id == _target)),
+)

@@ -103,7 +103,8 @@ class _Refs:
         }
         self._ids: dict[Ref, int] = {name: row.id for name, row in self._known.items()}
         self._new = Ids(connection, REF)
-        self._used = set(probe.access.readable)
+        was_readable = {name for name, row in self._known.items() if row.readable}
+        self._used = {*probe.access.readable, *was_readable}
 
     def __getitem__(self, name: Ref) -> int:
         self._used.add(name)

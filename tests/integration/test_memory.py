@@ -124,6 +124,28 @@ def test_a_generation_that_is_gone_and_that_nothing_has_replaced_is_not_forgotte
     assert _ask(world, "SELECT generation, is_stored FROM generations") == [(1, 0)]
 
 
+@pytest.mark.each_database
+def test_a_ref_is_forgotten_once_nothing_of_it_was_stored_for_three_months(world: World) -> None:
+    pull = "refs/pull/7/merge"
+    world.build("base", "new", scope="feature", ref=pull)
+    world.gc(readable=[pull])
+    world.evict_entries([one for one in world.entries() if one.ref == pull])
+    known = "SELECT name FROM ref UNION SELECT name FROM scope ORDER BY name"
+    world.passes(days=30)
+    world.gc()
+    world.passes(days=59)
+    world.gc()
+    assert _ask(world, known) == [("buildkit",), ("feature",), (MAIN,), (pull,)]
+
+    world.passes(days=32)
+    world.gc()
+
+    assert _ask(world, known) == [("buildkit",), (MAIN,)]
+    for table in ("cache_index", "memory", "generation"):
+        assert _ask(world, f"SELECT count(*) FROM {table}") == [(1,)]
+    assert _ask(world, "SELECT count(*) FROM blob") == [(2,)]
+
+
 @pytest.mark.parametrize(("dry_run", "state"), [(True, "evicted"), (False, "deleted")])
 @pytest.mark.each_database
 def test_only_a_killed_run_that_deletes_explains_what_is_gone(
