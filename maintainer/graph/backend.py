@@ -41,6 +41,10 @@ class Backend(Protocol):
         """Do what cannot be done in a transaction."""
         ...
 
+    def compact(self) -> None:
+        """Give back space that is free, after a run, if it is worth the effort. Never raises."""
+        ...
+
     def lock(self, name: str) -> AbstractContextManager[Refresh]:
         """Lock a target until this process ends at the latest. Raises HeldError, DatabaseError."""
         ...

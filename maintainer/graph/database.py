@@ -151,6 +151,7 @@ class Database:
             held = Lease(name, token, self.begin, name or self.name)
             with held.renewing(*locks):
                 yield held
+            self._backend.compact()
 
     def _enter(self, stack: ExitStack, lock: AbstractContextManager[_T], target: str | None) -> _T:
         try:

@@ -154,6 +154,9 @@ class PostgresqlDatabase:
     def finish_migration(self) -> None:
         """Do nothing more."""
 
+    def compact(self) -> None:
+        """Do nothing: the server's autovacuum does."""
+
     @contextmanager
     def lock(self, name: str) -> Iterator[Refresh]:
         """Lock a target. Raises HeldError if another process has."""

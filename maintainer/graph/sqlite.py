@@ -1,8 +1,9 @@
 """An SQLite file: opened, locked by one run at a time, and its errors."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from maintainer.paths import resolve
 
 _PATIENCE = 10.0
 """Seconds to wait for another writer."""
+_WORTHWHILE = 2**20
+"""Bytes; to give back fewer is not worth writing the file anew."""
 _READS = {"reads": True}
 _ADVICE = {
     "attempt to write a readonly database": ": SQLite writes beside a file even to read it, so be "
@@ -56,9 +59,29 @@ class SqliteFile:
 
     def finish_migration(self) -> None:
         """Switch to a write-ahead log, which the file remembers; only a file of ours is changed."""
+        with self._outside_of_transactions() as cursor:
+            cursor.execute("PRAGMA journal_mode=WAL")
+
+    def compact(self) -> None:
+        """Write the file anew if more than half of it is free: by itself it never shrinks.
+
+        A workflow saves it after each run, in the cache that it maintains. If the disk has no room
+        for another one, or somebody else writes, it stays as it is: the run is done.
+        """
+        with suppress(sqlite3.Error), self._outside_of_transactions() as cursor:
+            free, pages, size = (
+                cursor.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("freelist_count", "page_count", "page_size")
+            )
+            if free * 2 > pages and free * size >= _WORTHWHILE:
+                cursor.execute("VACUUM")
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    @contextmanager
+    def _outside_of_transactions(self) -> Iterator[Any]:
         connection = self.engine.raw_connection()
         try:
-            connection.cursor().execute("PRAGMA journal_mode=WAL")
+            yield connection.cursor()
         finally:
             connection.close()
 

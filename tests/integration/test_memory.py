@@ -1,12 +1,15 @@
 """What the graph forgets of runs, so that a service can run for years on one file."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.empty_database import change, query
+from maintainer.graph.database import Database
+from tests.empty_database import change, need_sqlite, query, url_of
 from tests.integration.world import MAIN, World, a_world, blob_of
 
 
@@ -122,6 +125,37 @@ def test_a_generation_that_is_gone_and_that_nothing_has_replaced_is_not_forgotte
         world.gc(dry_run=True)
 
     assert _ask(world, "SELECT generation, is_stored FROM generations") == [(1, 0)]
+
+
+def test_a_file_is_small_again_once_most_of_what_it_held_is_forgotten(world: World) -> None:
+    need_sqlite()
+    others = [world.put(f"npm-{number}", size=1) for number in range(8_000)]
+    world.gc()
+    large = world.database.stat().st_size
+    world.evict_entries(others)
+    world.gc(accept_loss=True)
+    world.passes(days=91)
+    world.gc()
+
+    world.gc()
+
+    assert world.database.stat().st_size < large / 3
+
+
+def test_a_file_that_somebody_else_writes_to_stays_as_large_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_sqlite()
+    monkeypatch.setattr("maintainer.graph.sqlite._PATIENCE", 0.1)
+    with closing(sqlite3.connect(world.database)) as other:
+        other.execute("CREATE TABLE filled AS SELECT randomblob(4000000)")
+        other.execute("DROP TABLE filled")
+        size = world.database.stat().st_size
+
+        with closing(Database(url_of(world.database))) as database, database.lease("x"):
+            other.execute("BEGIN IMMEDIATE")
+
+    assert world.database.stat().st_size == size
 
 
 @pytest.mark.each_database
