@@ -115,6 +115,12 @@ def forget_run(connection: Connection, run: int) -> bool:
     return True
 
 
+def note_read(connection: Connection, run: int, indexes: int) -> None:
+    """Count indexes that a run has read. Requests do not tell: blobs are downloaded, too."""
+    if indexes:
+        connection.execute(_READ, {"run": run, "more": indexes})
+
+
 def save_marks(connection: Connection, target_id: int, marks: Marks, plan: Plan) -> None:
     """Record the state of each entry, its reason, and since when it is unreferenced.
 
@@ -271,7 +277,6 @@ def _finish(connection: Connection, report: Report, more: Mapping[str, object]) 
             finished_at=report.finished_at,
             status=report.status,
             entries=sum(total.entries for total in report.entries),
-            indexes_read=report.requests.counts.get("download", 0),
             indexes_written=report.indexes_written,
             entries_deleted=report.entries_deleted,
             bytes_deleted=report.bytes_freed,
@@ -386,6 +391,11 @@ _MISS_BLOB = (
 _BLOCKED_SINCE = select(TARGET.c.blocked_since).where(TARGET.c.id == _target)
 _BLOCK = update(TARGET).where(TARGET.c.id == _target).values(blocked_since=bindparam("since"))
 
+_READ = (
+    update(RUN)
+    .where(RUN.c.id == _run)
+    .values(indexes_read=RUN.c.indexes_read + bindparam("more", type_=RUN.c.indexes_read.type))
+)
 _FINISH = update(RUN).where(RUN.c.id == _run)
 _this_target = select(RUN.c.target_id).where(RUN.c.id == _run).scalar_subquery()
 _of_target = RUN.c.target_id == _this_target

@@ -310,6 +310,7 @@ RUN = Table(
     # `running`, `done`, `failed`, `interrupted`, or `killed`: found running by a later run.
     _column("status", TEXT),
     _column("entries", WHOLE, default=0),
+    # What was new to it, or had changed.
     _column("indexes_read", WHOLE, default=0),
     _column("indexes_written", WHOLE, default=0),
     _column("entries_deleted", WHOLE, default=0),

@@ -18,6 +18,7 @@ from maintainer.graph.recall import (
     swept_since,
 )
 from maintainer.graph.record import record
+from maintainer.graph.runs import note_read
 from maintainer.graph.shared_names import find_shared_names
 from maintainer.mark import mark
 from maintainer.model.export import Export
@@ -86,6 +87,7 @@ def _record(run: Run, looked: Probed) -> Recorded:
             remember_exports=run.collector.settings.remember_exports,
             forgets=not (run.mode.dry_run or run.mode.repair),
         )
+        note_read(connection, run.report.run, len(probed.read))
         note, taken_over = _take_over_merge(run, connection, looked)
         snapshot = run.load_snapshot(
             connection, probed, merged=merged | taken_over, merged_scope=_merged_scope(run, probed)

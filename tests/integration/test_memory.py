@@ -10,6 +10,7 @@ import pytest
 
 from maintainer.graph.database import Database
 from tests.empty_database import change, need_sqlite, query, url_of
+from tests.integration import directories
 from tests.integration.world import MAIN, World, a_world, blob_of
 
 
@@ -156,6 +157,30 @@ def test_a_file_that_somebody_else_writes_to_stays_as_large_as_it_is(
             other.execute("BEGIN IMMEDIATE")
 
     assert world.database.stat().st_size == size
+
+
+@pytest.mark.each_database
+def test_the_indexes_that_a_run_has_read_are_counted_without_the_blobs_it_has_checked(
+    world: World,
+) -> None:
+    world.build("base", "web", scope="web")
+
+    report = world.gc(verify_after="1h")
+
+    assert report.contents.checked == 3
+    assert _ask(world, "SELECT indexes_read FROM runs") == [(2,)]
+
+
+def test_the_tags_that_a_run_has_read_are_counted(tmp_path: Path) -> None:
+    place = directories.a_directory(tmp_path)
+    place.build("base", "web", tag="web")
+    place.build("base", "api", tag="api")
+    place.gc()
+    place.build("base", "new", tag="api")
+
+    place.gc()
+
+    assert query(place.database, "SELECT indexes_read FROM runs ORDER BY id") == [(2,), (1,)]
 
 
 @pytest.mark.each_database
