@@ -10,6 +10,7 @@ from sqlalchemy import (
     FromClause,
     and_,
     bindparam,
+    exists,
     func,
     or_,
     select,
@@ -59,8 +60,11 @@ def load_arrivals(
 
 _target: BindParameter[int] = bindparam("target")
 _run: BindParameter[int] = bindparam("run")
-HAS_LOOKED = or_(RUN.c.id.in_(select(RUN_STATE.c.run_id)), is_complete(RUN))
-"""Whether a run knew what is stored: it has states, or the cache was empty."""
+HAS_LOOKED = or_(exists().where(RUN_STATE.c.run_id == RUN.c.id), is_complete(RUN))
+"""Whether a run knew what is stored: it has states, or the cache was empty.
+
+It is asked run by run: PostgreSQL would read the states of all targets for `IN`.
+"""
 OURS = written_by_runs(_target)
 _LAST_RUNS = (
     select(RUN.c.id, RUN.c.finished_at, RUN.c.dry_run)

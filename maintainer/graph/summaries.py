@@ -160,10 +160,12 @@ _newest = (
     .correlate(TARGET)
     .subquery()
 )
+# Materialized, or PostgreSQL would look for the first of these runs for each run of the target.
 _since = (
     select(TARGET.c.id, TARGET.c.name, select(func.min(_newest.c.id)).scalar_subquery().label("at"))
     .where(TARGET.c.name.in_(bindparam("caches", expanding=True)))
-    .subquery()
+    .cte("since")
+    .prefix_with("MATERIALIZED")
 )
 _TRENDS = (
     select(_since.c.name, RUN.c.id, func.sum(RUN_STATE.c.size).label("size"))

@@ -1,10 +1,11 @@
-"""What is asked of a large file takes in proportion to its rows, counted in steps of SQLite.
+"""What is asked of a large database takes in proportion to its rows: counted in steps of SQLite, or
+in rows that PostgreSQL reads.
 
-Each of these once read all rows of one table for each row of another one.
+Each of these once read all rows of one table for each row of another one, or all rows of a table.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -12,11 +13,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
+from maintainer.graph.arrivals import load_arrivals
 from maintainer.graph.database import Database
 from maintainer.graph.memory import load_memory
 from maintainer.graph.recall import count_expected
+from maintainer.graph.summaries import load_trends
+from maintainer.graph.trends import compare_with_previous
 from maintainer.model.entry import Access
 from tests.empty_database import make_empty, need_sqlite
+from tests.integration.world import START
+from tests.postgresql import create_database, opened, require_postgresql
 from tests.snapshots import MAIN
 
 _ABOUT_TWICE = 2.3
@@ -123,3 +129,58 @@ def test_what_a_run_kept_comes_after_what_it_did_in_the_view_of_actions(tmp_path
     _count_steps(tmp_path / "m.db", 3, _KEEPS + _RUNS + _DELETIONS, read)
 
     assert found == ["delete", "delete", "delete", "keep", "keep", "keep"]
+
+
+# Of a server, thousands of targets share the tables.
+
+_TARGETS, _RUNS_OF_EACH, _STATES = 500, 100, 4
+_FLEET = f"""
+INSERT INTO target (id, name) SELECT n, 'github:octo/' || n FROM generate_series(1, {_TARGETS}) n;
+INSERT INTO run (id, target_id, started_at, finished_at, version, process, dry_run, has_plan,
+                 status, entries, indexes_read, indexes_written, entries_deleted, bytes_deleted,
+                 blobs_missing, requests)
+SELECT (k - 1) * {_TARGETS} + n, n, k, k, '1', '1', false, false, 'done', 0, 0, 0, 0, 0, 0, 1
+FROM generate_series(1, {_TARGETS}) n, generate_series(1, {_RUNS_OF_EACH}) k;
+INSERT INTO run_state SELECT run.id, state, 1, 1 FROM run, generate_series(1, {_STATES}) state;
+ANALYZE;
+"""
+_LAST = _TARGETS * (_RUNS_OF_EACH - 1) + 5
+"""The last run on the fifth target."""
+_ROWS_READ = """
+SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)
+FROM pg_stat_xact_user_tables WHERE relname IN ('run', 'run_state')
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Database]:
+    """Return a database of many targets, each with many runs."""
+    require_postgresql()
+    with opened(create_database()) as database:
+        with database.begin() as connection:
+            connection.exec_driver_sql(_FLEET)
+        yield database
+
+
+@pytest.mark.parametrize(
+    ("job", "most"),
+    [
+        pytest.param(
+            lambda c: compare_with_previous(c, 5, _LAST, START), 2_000, id="the previous run"
+        ),
+        pytest.param(lambda c: load_arrivals(c, 5, _LAST, START), 2_000, id="arrivals"),
+        # It may read all runs, but once, and the states of few.
+        pytest.param(
+            lambda c: load_trends(c, [f"github:octo/{n}" for n in range(50)]), 100_000, id="trends"
+        ),
+    ],
+)
+def test_what_concerns_one_target_reads_little_of_all_others(
+    fleet: Database, job: Callable[[Connection], object], most: int
+) -> None:
+    with fleet.reading() as connection:
+        assert job(connection)
+
+        read = connection.exec_driver_sql(_ROWS_READ).scalar_one()
+
+    assert 0 < read < most
