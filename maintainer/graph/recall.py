@@ -139,6 +139,13 @@ def swept_since(connection: Connection, target_id: int, since: datetime) -> tupl
     return tuple(connection.scalars(_SWEPT, asked))
 
 
+def recall_swept(connection: Connection, target_id: int, prefix: str) -> dict[str, datetime]:
+    """Return when runs deleted what is gone, of the entries whose keys begin like this, by key."""
+    deleted = _DELETED.where(ENTRY.c.key.startswith(prefix, autoescape=True))
+    rows = connection.execute(deleted, {"target": target_id})
+    return {row.key: row.missing_since for row in rows}
+
+
 def count_expected(connection: Connection, target_id: int, access: Access) -> int:
     """Count the entries that ought to exist, before a look is recorded; see `recall_entries`."""
     asked = {"target": target_id, "refs": to_json(access.readable)}
@@ -403,6 +410,9 @@ _LAST_DONE = (
 _here = ENTRY.c.target_id == _target
 _SWEPT = select(ENTRY.c.key).where(
     _here, ENTRY.c.state == "deleted", ENTRY.c.missing_since >= bindparam("since")
+)
+_DELETED = select(ENTRY.c.key, ENTRY.c.missing_since).where(
+    _here, ENTRY.c.state == "deleted", ENTRY.c.missing_since.is_not(None)
 )
 _KEYS = union(
     select(ENTRY.c.key, ENTRY.c.created_at).where(_here, ENTRY.c.missing_since.is_(None)),

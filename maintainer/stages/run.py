@@ -14,7 +14,7 @@ from maintainer.clock import now_utc
 from maintainer.graph.database import Database
 from maintainer.graph.entries import Entries
 from maintainer.graph.lease import Lease
-from maintainer.graph.recall import load_snapshot, recall_keys
+from maintainer.graph.recall import load_snapshot, recall_keys, recall_swept
 from maintainer.graph.record import find_target
 from maintainer.graph.runs import begin_run, load_listed_at, next_moment
 from maintainer.graph.tried import load_tried
@@ -200,6 +200,10 @@ def start_run(collector: Collector, mode: Mode) -> Run:
         with database.reading() as connection:
             return recall_keys(connection, target_id)
 
+    def swept(prefix: str) -> Mapping[str, datetime]:
+        with database.reading() as connection:
+            return recall_swept(connection, target_id, prefix)
+
     context = RunContext(
         settings,
         budget,
@@ -208,6 +212,7 @@ def start_run(collector: Collector, mode: Mode) -> Run:
         collector.sleep,
         tried,
         remembered,
+        swept,
         collector.confirm,
     )
     return Run(collector, context, mode, target_id, report, Outlook(now), listed_before)

@@ -35,6 +35,10 @@ class RunContext:
     indexes that were read or written since, by their locations: for a store that cannot list what
     nothing references.
     """
+    swept: Callable[[str], Mapping[str, datetime]] = lambda _prefix: {}
+    """Returns which entries whose keys begin like this runs have deleted, and when, if nobody has
+    stored them again.
+    """
     confirm: Callable[[], None] = lambda: None
     """Called before each change of the cache: raises LeaseLostError if this run may make none."""
 

@@ -206,6 +206,7 @@ Event = tuple[str, int, Callable[[], None]]
 async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event | None) -> Report:
     chosen = dict(more)
     limit, ahead = chosen.pop("max_requests", None), chosen.pop("ahead", timedelta(0))
+    merged = {"merged_tag": chosen.pop("merged_tag")} if "merged_tag" in chosen else {}
     is_leased, quota = chosen.pop("leased", False), chosen.pop("quota", None)
     how = replace(NO_GRACE, guarded=chosen.pop("guarded", False))
     room = {"rules": chosen.pop("rules", ())} | chosen.pop("room", {})
@@ -222,7 +223,8 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
         now = moto.now + ahead
         if is_leased:
             return await run_leased(store, memory, now)
-        report = await run_on(store, memory, how, now, max_requests=limit, quota=quota, room=room)
+        more = {"max_requests": limit, "quota": quota, "room": room, **merged}
+        report = await run_on(store, memory, how, now, **more)
     assert report.status == "done", report.problems
     return report
 
@@ -423,6 +425,73 @@ def test_when_most_names_have_expired_by_a_rule_the_next_runs_go_on(
     }
     assert (after.status, after.problems) == ("done", ())
     assert not [one for one in after.notes if isinstance(one.reason, NamesDeleted)]
+
+
+def _expire_all(moto: Moto, memory: Memory) -> dict[str, Any]:
+    """Let a rule delete the last names of a cache without a merge; return its settings."""
+    more: dict[str, Any] = {"guarded": True, "merged_tag": ""}
+    moto.export("api", "base", "api")
+    moto.export("web", "base", "web")
+    _gc(moto, memory, **more)
+    moto.now += timedelta(days=31)
+    more["rules"] = [{"prefix": MANIFESTS, "unused_for": "30d"}]
+    assert len(_gc(moto, memory, **more).deleted) == 2
+    assert not [key for key in moto.keys if key.startswith(MANIFESTS)]
+    moto.now += timedelta(hours=2)
+    return more
+
+
+def test_when_the_last_name_has_expired_by_a_rule_the_next_runs_go_on(
+    moto: Moto, memory: Memory
+) -> None:
+    more = _expire_all(moto, memory)
+
+    after = []
+    for _ in range(4):
+        after.append(_gc(moto, memory, **more))
+        moto.now += timedelta(hours=20)
+
+    assert not [
+        note for one in after for note in one.notes if isinstance(note.reason, NamesDeleted)
+    ]
+    assert not [key for key in moto.keys if key.startswith(BLOBS) and key != _CLAIM]
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_blobs_that_came_after_the_last_name_has_expired_need_an_index(
+    moto: Moto, memory: Memory, runs: int
+) -> None:
+    more = _expire_all(moto, memory)
+    for _ in range(runs):
+        _gc(moto, memory, **more)
+    moto.touch(BLOBS + blob_of("base"))  # By an export to another prefix, or one that is not shown.
+    before = _keys(moto)
+    moto.now += timedelta(days=3)
+
+    with pytest.raises(AssertionError, match="no index could be read"):
+        _gc(moto, memory, **more)
+
+    assert _keys(moto) == before
+
+
+def test_names_that_are_gone_when_others_have_expired_are_no_empty_cache(
+    moto: Moto, memory: Memory
+) -> None:
+    more: dict[str, Any] = {"guarded": True, "merged_tag": ""}
+    moto.export("api", "base", "api")
+    moto.export("old", "base", "old")
+    _gc(moto, memory, **more)
+    moto.now += timedelta(days=31)
+    rules = [{"prefix": f"{MANIFESTS}old", "unused_for": "30d"}]
+    assert len(_gc(moto, memory, rules=rules, **more).deleted) == 1
+    del moto.keys[MANIFESTS + "api"]
+    before = _keys(moto)
+    moto.now += timedelta(days=3)
+
+    with pytest.raises(AssertionError, match="no index could be read"):
+        _gc(moto, memory, rules=rules, **more)
+
+    assert _keys(moto) == before
 
 
 def test_a_name_that_a_rule_has_let_expire_hides_no_loss_of_others_that_end_alike(

@@ -6,7 +6,7 @@ What differs between services is behind `Objects`. The guards are here, in `inde
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId
 from maintainer.concurrency import for_each
@@ -36,9 +36,11 @@ from maintainer.stores.objects.claims import Claims
 from maintainer.stores.objects.indexes import NUMBER, Indexes, is_at
 from maintainer.stores.objects.layout import Layout
 from maintainer.stores.objects.requests import Object, Objects
-from maintainer.stores.objects.sweep import BATCH, Deletions
+from maintainer.stores.objects.sweep import AHEAD, BATCH, Deletions
 
 _OBJECT = "object"
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before anything was stored."""
 
 
 class ObjectStore:
@@ -60,7 +62,7 @@ class ObjectStore:
         self._claims = Claims(objects, layout)
         self._indexes = Indexes(objects, layout, self._claims, max_size=max_index_size)
         self._deletions = Deletions(objects, layout, self._claims, self._indexes)
-        self._has_blobs = False
+        self._newest_blob: datetime | None = None
 
     @property
     def requests(self) -> RequestLog:
@@ -81,14 +83,16 @@ class ObjectStore:
         """List the blobs; then the indexes, which builds write last."""
         del now
         spool = Spool()
-        self._has_blobs = False
+        newest: datetime | None = None
         self._indexes.ignored = {}
         async for page in self._objects.list(self._layout.blobs):
             entries = [self._entry(one) for one in page if one.key != self._claims.key]
-            self._has_blobs = self._has_blobs or any(one.parsed for one in entries)
+            written = (one.created_at for one in entries if one.parsed)
+            newest = max(filter(None, (newest, *written)), default=None)
             spool.add(entries)
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the entries could not all be listed", reason)
+        self._newest_blob = newest
         known = self._indexes.known = await self._indexes.list()
         spool.add([self._entry(one) for one in self._names_with_rules(known, context)])
         # The tag is the same if a build exports the same again, but not the time.
@@ -153,7 +157,7 @@ class ObjectStore:
             context.progress.advance()
 
         await for_each(look, list(indexes.values()))
-        self._refuse_no_index()
+        self._refuse_no_index(known, context)
         await self._refuse_unlisted(known, listed)
         nothing = self._nothing_found(context.settings.merged_tag)
         # Where nothing shows a use, a blob may have been in use until a run first saw it.
@@ -195,15 +199,31 @@ class ObjectStore:
             pinned[blob] = min(pinned.get(blob, index.scope), index.scope)
         return None
 
-    def _refuse_no_index(self) -> None:
-        """Raise StoreError if blobs are stored, and no index that might reference them."""
-        if self._has_blobs and not self._indexes.known:
-            places = " or ".join(map(printable, self._layout.manifests))
-            blobs = printable(self._layout.blobs)
-            raise StoreError(
-                f"blobs are stored under {blobs}, but no index could be read under {places}: check "
-                "the prefixes, or delete the blobs if no build needs them"
-            )
+    def _refuse_no_index(self, known: Memory, context: RunContext) -> None:
+        """Raise StoreError if blobs are stored, and no index that might reference them.
+
+        Unless rules let all indexes expire: then the blobs are what these have left.
+        """
+        if self._newest_blob is None or self._indexes.known:
+            return
+        if self._newest_blob < self._emptied_at(known, context) - AHEAD:
+            return
+        places = " or ".join(map(printable, self._layout.manifests))
+        blobs = printable(self._layout.blobs)
+        raise StoreError(
+            f"blobs are stored under {blobs}, but no index could be read under {places}: check "
+            "the prefixes, or delete the blobs if no build needs them"
+        )
+
+    def _emptied_at(self, known: Memory, context: RunContext) -> datetime:
+        """Return when runs deleted the last index; long ago if an index is gone in another way."""
+        swept: dict[str, datetime] = {}
+        for prefix in self._layout.manifests:
+            swept |= context.swept(prefix)
+        stored = (index for index, places in known.places.items() if places)
+        if not all(swept.keys() & self._layout.keys_of(index) for index in stored):
+            return _EVER
+        return max(swept.values(), default=_EVER)
 
     def _nothing_found(self, merged_tag: str) -> tuple[Note, ...]:
         """Return that there is no index to maintain; the merge alone counts only for all names."""

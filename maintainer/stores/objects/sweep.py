@@ -24,7 +24,7 @@ BATCH = 100
 """How many blobs are looked up again before they are deleted by one request."""
 
 
-_AHEAD = timedelta(hours=1)
+AHEAD = timedelta(hours=1)
 """If our clock is ahead of the service's by more, grace periods and rules are over too early."""
 
 
@@ -125,7 +125,7 @@ class Deletions:
             return ChangedError("a build has exported since, and needs it")
         if _age(found, now) < self._layout.least_grace:
             return ChangedError("a build may have found it before it exports")
-        if found.answered_at and now - found.answered_at > _AHEAD:
+        if found.answered_at and now - found.answered_at > AHEAD:
             return ChangedError("this machine's clock is ahead of the service's: set it")
         return None
 
