@@ -100,7 +100,11 @@ class ChangedError(StoreError):
     """The entry to delete has changed since the run saw it, so it is kept."""
 
 
-class EntryError(StoreError):
+class RefusedError(StoreError):
+    """The store refuses a request, so this has changed nothing."""
+
+
+class EntryError(RefusedError):
     """This entry cannot be deleted; others may be, and none depends on it."""
 
 

@@ -15,12 +15,18 @@ from itertools import groupby
 from maintainer.cacheconfig import Digest, IndexId
 from maintainer.concurrency import for_each
 from maintainer.contents import check_content
-from maintainer.errors import BudgetExhaustedError, ChangedError, EntryError, StoreError
+from maintainer.errors import (
+    BudgetExhaustedError,
+    ChangedError,
+    EntryError,
+    RefusedError,
+    StoreError,
+)
 from maintainer.model.checks import CheckedContents
 from maintainer.model.decision import DeleteEntry, Deletion, RewriteResult
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import State
-from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
+from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Refused, Skipped
 from maintainer.model.reason import (
     Changed,
     EarlierFailure,
@@ -30,6 +36,8 @@ from maintainer.model.reason import (
 )
 from maintainer.stores.base import REQUESTS_TO_CHECK, Recheck, RunContext, Since, Store
 
+_ALONE = 3
+"""How many entries are refused alone before others of their rank are tried concurrently."""
 _WITHOUT_REST = frozenset({State.SUPERSEDED, State.WITHOUT_CONTENT})
 
 
@@ -37,7 +45,8 @@ class Sweeper:
     """Deletes entries, unless there is a reason against it.
 
     The first failed deletion ends the sweep: the store may have a problem. Concurrent deletions
-    are completed. If only the one entry is refused, the sweep goes on.
+    are completed. If only the one entry is refused, the sweep goes on; but not if that is so of
+    the first ones, where each costs requests (`Abilities.max_refusals`).
     """
 
     def __init__(self, store: Store, since: Since, context: RunContext) -> None:
@@ -55,6 +64,8 @@ class Sweeper:
             (one.index.ref, key) for one in since.rewritten.values() for key in one.entries
         )
         self.failed = False
+        self._refusals = 0
+        self._has_deleted = False
         self.contents = _ContentRecheck(store, context)
 
     async def sweep(self, planned: Mapping[int, DeleteEntry], results: dict[int, Deletion]) -> None:
@@ -62,7 +73,7 @@ class Sweeper:
 
         The result of each deletion is added as soon as it is known, however the sweep ends. A rank
         starts when the one before it is done. In each rank, deletions are concurrent only after one
-        has succeeded: a store that refuses them gets one request.
+        has succeeded, or some are refused alone: a store that refuses all of them gets one request.
         """
 
         async def sweep(position: int) -> None:
@@ -72,11 +83,13 @@ class Sweeper:
 
         for _, rank in groupby(sorted(planned), key=lambda position: planned[position].rank):
             positions = deque(rank)
-            while positions:
+            refused = 0
+            while positions and refused < _ALONE:
                 first = positions.popleft()
                 await sweep(first)
                 if results[first].is_gone:
                     break
+                refused += isinstance(results[first].outcome, Refused)
             await for_each(sweep, positions, limit=self._limit)
 
     @property
@@ -101,8 +114,22 @@ class Sweeper:
         except BudgetExhaustedError as error:
             return Deferred(self.budget.stop(error.reason))
         except StoreError as error:
-            self.failed = self.failed or not isinstance(error, EntryError)
+            return self._note_failure(error)
+
+    def _note_failure(self, error: StoreError) -> Refused | Failed:
+        """Return what an error means, and note whether it ends the sweep."""
+        if not isinstance(error, RefusedError):
+            self.failed = True
             return Failed(str(error))
+        self.failed = self.failed or self._is_refusal_of_all(error)
+        return Refused(str(error))
+
+    def _is_refusal_of_all(self, error: RefusedError) -> bool:
+        """Whether the store seems to refuse all deletions, and not only this one."""
+        self._refusals += 1
+        limit = self.store.abilities.max_refusals
+        are_many = limit is not None and self._refusals >= limit and not self._has_deleted
+        return are_many or not isinstance(error, EntryError)
 
     async def _delete(self, delete: DeleteEntry) -> Outcome:
         recheck = self._recheck_of(delete)
@@ -112,9 +139,11 @@ class Sweeper:
             return Skipped(reason)
         self.context.confirm()
         try:
-            return Done() if await self.store.delete(delete.entry, self.context) else AlreadyGone()
+            was_there = await self.store.delete(delete.entry, self.context)
         except ChangedError as change:
             return Skipped(Changed(str(change)))
+        self._has_deleted = self._has_deleted or was_there
+        return Done() if was_there else AlreadyGone()
 
     def _recheck_of(self, delete: DeleteEntry) -> Recheck | None:
         """Return what checks an entry again before its deletion, if something does.

@@ -408,7 +408,8 @@ ACTION = Table(
     _column("reason", TEXT),
     # The whole reason, as JSON.
     _column("facts", ReasonText),
-    # `planned`, `done`, `already_gone`, `kept`, `skipped`, `deferred` or `failed`.
+    # `planned`, `done`, `already_gone`, `kept`, `skipped`, `deferred`, `failed` or
+    # `refused`.
     _column("outcome", TEXT),
     # The whole outcome, as JSON.
     _column("outcome_facts", OutcomeText),

@@ -13,7 +13,7 @@ from maintainer.model.export import Export
 from maintainer.model.index import ReadGeneration
 from maintainer.model.limits import KeepFree, ToolRule
 from maintainer.model.marks import Index, State
-from maintainer.model.outcome import CARRIED_OUT, Deferred, Done, Failed, Outcome, Skipped
+from maintainer.model.outcome import CARRIED_OUT, Deferred, Done, Failed, Outcome, Refused, Skipped
 from maintainer.model.reason import (
     NothingLeft,
     NotWritable,
@@ -187,8 +187,8 @@ class Deletion:
 
     @property
     def failure(self) -> str | None:
-        """Why the deletion failed, if so."""
-        return self.outcome.problem if isinstance(self.outcome, Failed) else None
+        """Why the deletion failed, or was refused, if so."""
+        return self.outcome.problem if isinstance(self.outcome, Failed | Refused) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,13 +38,20 @@ class Deferred(Base, frozen=True):
 
 
 class Failed(Base, frozen=True):
-    """It was tried and failed."""
+    """It was tried and failed. Whether it was carried out is unknown, if the answer was lost."""
 
     problem: str
     """The message of the error."""
 
 
-Outcome = Planned | Done | AlreadyGone | Kept | Skipped | Deferred | Failed
+class Refused(Base, frozen=True):
+    """The store refused it, so nothing was deleted."""
+
+    problem: str
+    """The message of the error."""
+
+
+Outcome = Planned | Done | AlreadyGone | Kept | Skipped | Deferred | Failed | Refused
 """Every outcome."""
 
 CARRIED_OUT = (Done, AlreadyGone)

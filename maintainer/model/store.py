@@ -48,6 +48,10 @@ class Abilities:
     """How many entries may be deleted per minute; None if there is no limit."""
     max_concurrent_deletions: int = 1
     """How many deletions may be concurrent."""
+    max_refusals: int | None = None
+    """How many single refusals end a sweep that has deleted nothing: the run may delete none. None
+    if they cost no requests.
+    """
     least_grace: timedelta = timedelta(0)
     """How long a build may rely on a blob without a sign of it. A grace period is never shorter."""
 

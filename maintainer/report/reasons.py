@@ -89,8 +89,8 @@ def format_outcome(outcome: Outcome) -> str:
     match outcome:
         case outcomes.Skipped() | outcomes.Deferred():
             return f"{code_of(outcome)}: {format_reason(outcome.reason)}"
-        case outcomes.Failed(problem):
-            return f"failed: {problem}"
+        case outcomes.Failed(problem) | outcomes.Refused(problem):
+            return f"{code_of(outcome)}: {problem}"
         case _:
             return code_of(outcome).replace("_", " ")
 

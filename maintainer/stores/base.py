@@ -236,6 +236,6 @@ class Store(Protocol):
         """Delete an entry, if the run may do so (`context.confirm`) by the time it is sent; return
         False if it was gone already.
 
-        Raises ChangedError if it has changed since the run saw it, and EntryError if it alone is
-        refused, so that the sweep goes on.
+        Raises ChangedError if it has changed since the run saw it, RefusedError if the store
+        refuses to delete it, and EntryError if it alone is refused, so that the sweep goes on.
         """

@@ -16,7 +16,7 @@ import pytest
 from azure.core.pipeline.transport import AsyncHttpTransport
 from botocore.retries.standard import ExponentialBackoff
 
-from maintainer.errors import ChangedError, StoreError, UnreadableError
+from maintainer.errors import ChangedError, EntryError, RefusedError, StoreError, UnreadableError
 from maintainer.stores.azblob import client as azblob
 from maintainer.stores.azblob.address import Address
 from maintainer.stores.objects.layout import Layout
@@ -405,6 +405,7 @@ def test_deletions_of_a_batch_that_fail_alone_are_tried_again_alone(
             problems = await objects.delete(dict.fromkeys("abcd", '"x"'))
             assert {key: type(one) for key, one in problems.items()} == {"c": ChangedError}
             problems = await objects.delete({"e": None, "f": None})
+            assert {k: type(v) for k, v in problems.items()} == {"e": EntryError, "f": StoreError}
             assert {k: str(v) for k, v in problems.items()} == {
                 "e": "e: AuthorizationFailure",
                 "f": "f: the answer of the service is malformed",
@@ -415,6 +416,70 @@ def test_deletions_of_a_batch_that_fail_alone_are_tried_again_alone(
         anyio.run(delete, server.url)
         assert len(server.asked) == 5
     assert waits == [0, 2, 0, 2, 10]
+
+
+def test_only_what_was_sent_once_is_certainly_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sleep(seconds: float) -> None:
+        del seconds
+
+    monkeypatch.setattr("anyio.sleep", sleep)
+    kinds: list[type[Exception]] = []
+
+    async def delete(url: str) -> None:
+        async with _azure(url) as objects:
+            kinds.append(type((await objects.delete({"a": None, "b": None}))["b"]))
+            for _ in range(2):
+                with pytest.raises(StoreError, match="AuthorizationFailure") as error:
+                    await objects.delete({"c": None})
+                kinds.append(error.type)
+
+    busy, no = _parts((202, ""), (503, "ServerBusy")), (403, "AuthorizationFailure")
+    refused = Answer(403, {"x-ms-error-code": "AuthorizationFailure"})
+    with answering(busy, _parts(no), refused, _parts((503, "ServerBusy")), refused) as server:
+        anyio.run(delete, server.url)
+
+    assert kinds == [StoreError, RefusedError, StoreError]
+
+
+def test_what_is_deleted_alone_is_not_refused_with_the_rest() -> None:
+    refused = Answer(403, _XML, b"<Error><Code>AccessDenied</Code></Error>")
+
+    async def delete(url: str) -> None:
+        async with _s3(url) as objects:
+            problems = await objects.delete({"name": '"e"', "locked": '"e"', "blob": None})
+            assert {key: type(one) for key, one in problems.items()} == {
+                "locked": EntryError,
+                "blob": RefusedError,
+            }
+            with pytest.raises(RefusedError):
+                await objects.delete({"blob": None})
+
+    with answering(Answer(204), refused, refused, refused) as server:
+        anyio.run(delete, server.url)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("AccessDenied", EntryError),
+        ("InvalidRequest", EntryError),  # Locked, says MinIO.
+        ("InternalError", StoreError),
+        ("SlowDown", StoreError),
+    ],
+)
+def test_the_answer_for_one_object_says_whether_it_is_refused(
+    code: str, kind: type[StoreError]
+) -> None:
+    said = f"<Error><Key>a</Key><Code>{code}</Code></Error><Deleted><Key>b</Key></Deleted>"
+    answer = Answer(200, _XML, f"<DeleteResult>{said}</DeleteResult>".encode())
+
+    async def delete(url: str) -> None:
+        async with _s3(url) as objects:
+            problems = await objects.delete({"a": None, "b": None})
+            assert {key: type(one) for key, one in problems.items()} == {"a": kind}
+
+    with answering(answer) as server:
+        anyio.run(delete, server.url)
 
 
 def test_the_token_of_an_identity_is_never_sent_without_tls(

@@ -186,7 +186,7 @@ def test_of_many_blobs_that_cannot_be_deleted_some_are_problems_and_the_others_a
     assert len(report.problems) == 11
     assert report.problems[-1].startswith("510 more entries were not deleted: ")
     deletions = [one for one in report.actions if one.kind == "delete"]
-    assert all(one.outcome_sentence.startswith("failed: ") for one in deletions)
+    assert all(one.outcome_sentence.startswith("refused: ") for one in deletions)
 
 
 # What comes after a replacement.

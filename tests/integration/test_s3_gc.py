@@ -17,9 +17,10 @@ from maintainer.cacheconfig import NO_REF, IndexId, Scope, encode, stamp_of
 from maintainer.cli.app import app
 from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError, UsageError
 from maintainer.graph.forget import forget
-from maintainer.model.outcome import Skipped
+from maintainer.model.outcome import Refused, Skipped
 from maintainer.model.reason import BlobsExpire, NamesDeleted, UploadsLeft, VersionsKept
 from maintainer.report import Report
+from maintainer.stores.looking import number_of
 from maintainer.stores.objects.store import ObjectStore
 from maintainer.stores.s3.address import Address
 from maintainer.stores.s3.client import open_bucket
@@ -208,6 +209,7 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
     limit, ahead = chosen.pop("max_requests", None), chosen.pop("ahead", timedelta(0))
     merged = {"merged_tag": chosen.pop("merged_tag")} if "merged_tag" in chosen else {}
     is_leased, quota = chosen.pop("leased", False), chosen.pop("quota", None)
+    status = chosen.pop("status", "done")
     how = replace(NO_GRACE, guarded=chosen.pop("guarded", False))
     room = {"rules": chosen.pop("rules", ())} | chosen.pop("room", {})
     address = moto.address(**chosen)
@@ -225,7 +227,7 @@ async def _run(moto: Moto, memory: Memory, more: Mapping[str, Any], event: Event
             return await run_leased(store, memory, now)
         more = {"max_requests": limit, "quota": quota, "room": room, **merged}
         report = await run_on(store, memory, how, now, **more)
-    assert report.status == "done", report.problems
+    assert report.status == status, report.problems
     return report
 
 
@@ -1041,6 +1043,83 @@ def test_a_budget_that_ends_during_the_sweep_defers_the_rest(moto: Moto, memory:
 
     assert {BLOBS + blob_of("base"), BLOBS + blob_of("api")} <= _keys(moto)
     assert sum(report.requests.counts.values()) <= 12
+
+
+def _deny(moto: Moto, *keys: str) -> None:
+    """Allow everything but to delete some objects, as a policy of a bucket does."""
+    policy = json.dumps(
+        {
+            "Version": "2012-10-17",
+            "Statement": [
+                {
+                    "Effect": "Deny",
+                    "Principal": "*",
+                    "Action": "s3:DeleteObject",
+                    "Resource": [f"arn:aws:s3:::{BUCKET}/{key}" for key in keys],
+                }
+            ],
+        }
+    )
+    moto.backend.buckets[BUCKET].policy = policy.encode()
+
+
+def test_an_object_that_may_not_be_deleted_is_reported_and_the_others_go(
+    moto: Moto, memory: Memory
+) -> None:
+    moto.export("api", "base", "api")
+    orphans = [BLOBS + blob_of(f"orphan {number}") for number in range(20)]
+    for key in orphans:
+        moto.put(key, b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=27)
+    kept = min(orphans, key=number_of)  # The first one.
+    _deny(moto, kept)
+
+    report = _gc(moto, memory, status="failed")
+
+    assert set(orphans) & _keys(moto) == {kept}
+    [refused] = report.undeleted
+    assert refused.outcome == Refused("AccessDenied: Access Denied")
+    assert report.problems == (f"{kept} was not deleted: AccessDenied: Access Denied",)
+
+
+def test_a_name_that_may_not_be_deleted_is_reported_and_the_others_go(
+    moto: Moto, memory: Memory
+) -> None:
+    for name in ("api", "old", "older"):
+        moto.export(name, "base", name)
+    _gc(moto, memory)
+    moto.now += timedelta(days=31)
+    moto.export("api", "base", "api")
+    _deny(moto, f"{MANIFESTS}old")
+
+    rules = [{"prefix": MANIFESTS, "unused_for": "30d"}]
+
+    report = _gc(moto, memory, rules=rules, status="failed")
+
+    assert MANIFESTS + "older" not in moto.keys
+    [refused] = report.undeleted
+    assert refused.subject == f"{MANIFESTS}old"
+    assert isinstance(refused.outcome, Refused)
+
+
+def test_where_nothing_may_be_deleted_the_sweep_ends_early(moto: Moto, memory: Memory) -> None:
+    moto.export("api", "base", "api")
+    for number in range(400):
+        moto.put(BLOBS + blob_of(f"orphan {number}"), b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=27)
+    _deny(moto, "*")
+
+    report = _gc(moto, memory, status="failed")
+
+    refused = [one for one in report.undeleted if isinstance(one.outcome, Refused)]
+    assert not report.deleted
+    assert 100 <= len(refused) < 210
+    assert report.requests.counts["delete"] < 10
+    assert report.requests.counts["look-up"] < 210
+    assert report.verdict
+    assert report.verdict.advice.endswith("; nothing was deleted.")
 
 
 def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(

@@ -8,7 +8,7 @@ import pytest
 
 from maintainer.emulator import Fault, FaultPlan
 from maintainer.emulator.requests import Request
-from maintainer.model.outcome import Failed
+from maintainer.model.outcome import Failed, Refused
 from maintainer.report import ActionReport, Report
 from tests.empty_database import query
 from tests.integration.world import MAIN, World, a_world, blob_of, built
@@ -131,6 +131,38 @@ def test_a_deletion_whose_answer_is_lost_is_not_called_an_eviction(
     assert not report.trend.evictions
     asked = f"SELECT state, reason FROM entries WHERE store_id = {lost.store_id}"
     assert query(world.database, asked) == [("deleted", "deleted_by_unfinished_run")]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_the_service_refused_to_delete_and_then_evicted_is_called_an_eviction(
+    world: World, status: int
+) -> None:
+    refusal = Fault(kind="status", request="delete", status=status)
+    world.running.inject(FaultPlan((refusal,)))
+    report = world.gc(grace=NO_GRACE)
+    [refused] = [one for one in _deletes(report) if isinstance(one.outcome, Refused)]
+    world.running.inject()
+    assert refused.store_id is not None
+    world.running.call(lambda cache: cache.evict(refused.store_id or 0))
+    world.passes(hours=1)
+
+    after = world.gc()
+
+    assert report.verdict
+    assert report.verdict.advice.endswith("; nothing was deleted.")
+    assert after.changes.gone_entries == 1
+    asked = f"SELECT state, reason FROM entries WHERE store_id = {refused.store_id}"
+    assert query(world.database, asked) == [("evicted", "evicted")]
+
+
+def test_a_refusal_after_a_lost_answer_proves_nothing(world: World) -> None:
+    lost = Fault(kind="lost-answer", request="delete", times=1)
+    world.running.inject(FaultPlan((lost, Fault(kind="status", request="delete", status=403))))
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert [one for one in _deletes(report) if isinstance(one.outcome, Failed)]
+    assert not [one for one in _deletes(report) if isinstance(one.outcome, Refused)]
 
 
 def test_an_entry_that_is_gone_already_is_a_success(world: World) -> None:

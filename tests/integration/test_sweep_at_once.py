@@ -1,7 +1,7 @@
 """Deletions that are under way at once: in the order of their ranks, and each for itself."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from maintainer.mark import mark
 from maintainer.model.decision import DeleteEntry, Deletion, RewriteResult
 from maintainer.model.entry import KnownEntry
 from maintainer.model.marks import State
-from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
+from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Refused, Skipped
 from maintainer.model.reason import EarlierFailure, NotMarked, Reason
 from maintainer.model.store import Abilities
 from maintainer.progress import Unwatched
@@ -176,9 +176,32 @@ def test_an_entry_that_alone_is_refused_ends_nothing_and_is_no_success() -> None
 
     sweep = Sweep(steps)
 
-    assert _kinds(sweep.run()) == [Failed] * 2 + [Done] * 5 + [Failed, Done]
+    assert _kinds(sweep.run()) == [Refused] * 2 + [Done] * 5 + [Refused, Done]
     assert [len(places) for places in sweep.store.under_way][:6] == [0, 1, 0, 1, 0, 1]
     assert max(map(len, sweep.store.under_way)) == AT_ONCE
+
+
+def test_refusals_of_the_first_ones_alone_do_not_make_all_others_wait_for_each_other() -> None:
+    sweep = Sweep([Step(BLOB, is_refused=True, waits=3)] * 9 + [Step(BLOB, waits=3)] * 9)
+
+    assert _kinds(sweep.run()) == [Refused] * 9 + [Done] * 9
+    assert max(map(len, sweep.store.under_way[:14])) == AT_ONCE
+
+
+@pytest.mark.parametrize("has_deleted", [True, False])
+def test_many_refusals_end_a_sweep_that_has_deleted_nothing(*, has_deleted: bool) -> None:
+    steps = [Step(SUPERSEDED, is_there=has_deleted), *[Step(BLOB, is_refused=True)] * 20]
+    sweep = Sweep([*steps, Step(UPLOAD)])
+    sweep.store.abilities = replace(SlowStore.abilities, max_refusals=8)
+
+    outcomes = sweep.run()
+
+    tried = 20 if has_deleted else sum(one == Refused("not this one") for one in outcomes)
+    assert 8 <= tried < 8 + AT_ONCE or has_deleted
+    assert outcomes[1:] == [
+        *[Refused("not this one")] * tried,
+        *[Done() if has_deleted else Skipped(EarlierFailure())] * (21 - tried),
+    ]
 
 
 def test_those_under_way_end_when_another_fails_and_no_more_begin() -> None:
@@ -193,7 +216,7 @@ def test_a_refusal_after_a_failure_does_not_let_the_next_rank_begin() -> None:
     steps = [Step(SUPERSEDED), Step(SUPERSEDED, fails=True)]
     steps += [Step(SUPERSEDED, is_refused=True, waits=3), Step(BLOB)]
 
-    assert _kinds(Sweep(steps).run()) == [Done, Failed, Failed, Skipped]
+    assert _kinds(Sweep(steps).run()) == [Done, Failed, Refused, Skipped]
 
 
 class _SlowRecheck:

@@ -22,7 +22,7 @@ from maintainer.model.export import Export
 from maintainer.model.index import KnownGeneration, ReadGeneration, read_until
 from maintainer.model.marks import Mark, State
 from maintainer.model.memory import WrittenGeneration
-from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Skipped
+from maintainer.model.outcome import AlreadyGone, Deferred, Done, Failed, Outcome, Refused, Skipped
 from maintainer.model.reason import (
     DeadlinePassed,
     LookedUp,
@@ -65,6 +65,7 @@ def _swept(outcome: Outcome) -> Deletion:
         (AlreadyGone(), True, None),
         (Skipped(LookedUp()), False, None),
         (Failed("the server is away"), False, "the server is away"),
+        (Refused("not by you"), False, "not by you"),
     ],
 )
 def test_a_deletion_knows_whether_the_entry_is_gone(

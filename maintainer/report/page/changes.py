@@ -217,7 +217,7 @@ def deferred_table(report: Report, limit: int) -> Table:
     """Return planned deletions that were not carried out, by outcome and cause."""
     left = () if report.dry_run else report.undeleted
     groups = _groups((_format_deletion(a), a) for a in left)
-    outcomes = () if report.dry_run else ("planned", "failed", "deferred", "skipped")
+    outcomes = () if report.dry_run else ("planned", "failed", "refused", "deferred", "skipped")
     return _grouped("Not deleted", groups, limit, _not_listed(report, outcomes))
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from functools import partial
@@ -28,7 +28,14 @@ from azure.storage.blob.aio import (
     StorageStreamDownloader,
 )
 
-from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
+from maintainer.errors import (
+    ChangedError,
+    EntryError,
+    RefusedError,
+    StoreError,
+    UnknownCacheError,
+    UnreadableError,
+)
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsArchived, DeletedKept, StoreNote, VersionsKept
 from maintainer.sanitize import printable
@@ -69,6 +76,7 @@ _KEPT = {
     "BlobImmutableDueToPolicy": "an immutability policy protects it",
 }
 """Why the service deletes one blob and not another."""
+_REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _PAGE = 5000
 _RETRIES = 4
 _WAITS = (0, 2, 10)
@@ -155,12 +163,17 @@ class Container(Sender):
     async def delete(self, tags: Mapping[str, str | None]) -> Mapping[str, StoreError]:
         """Delete up to 256 blobs that nobody has written, or written about, since a look-up."""
         answers: dict[str, AsyncHttpPart] = {}
+        retried: set[str] = set()
         for wait in _WAITS:
             if left := [key for key in tags if _is_open(answers.get(key))]:
                 await anyio.sleep(wait)
+                retried |= set(left) if wait else set()
                 call = self._delete_all({key: tags[key] for key in left})
-                answers |= await self.send("delete", left[0], call)
-        problems = {key: _problem(key, answers.get(key)) for key in tags}
+                try:
+                    answers |= await self.send("delete", left[0], call)
+                except RefusedError as error:
+                    raise StoreError(str(error)) if retried else error from None
+        problems = {key: _problem(key, answers.get(key), retried) for key in tags}
         return {key: problem for key, problem in problems.items() if problem}
 
     async def _delete_all(self, tags: Mapping[str, str | None]) -> Mapping[str, AsyncHttpPart]:
@@ -258,7 +271,8 @@ def _translate(what: str, error: HttpResponseError) -> StoreError:
         return _KeptError(f"{printable(what)}: {_KEPT[code]}")
     if code in _NOT_AS_EXPECTED:
         return OtherError(problem)
-    return MissingError(problem) if code == "BlobNotFound" else StoreError(problem)
+    kind = RefusedError if error.status_code in _REFUSED else StoreError
+    return MissingError(problem) if code == "BlobNotFound" else kind(problem)
 
 
 def _is_open(answer: AsyncHttpPart | None) -> bool:
@@ -266,8 +280,11 @@ def _is_open(answer: AsyncHttpPart | None) -> bool:
     return answer is None or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _problem(key: str, answer: AsyncHttpPart | None) -> StoreError | None:
-    """Return what went wrong with a deletion, if something did."""
+def _problem(key: str, answer: AsyncHttpPart | None, retried: Collection[str]) -> StoreError | None:
+    """Return what went wrong with a deletion, if something did.
+
+    What was retried may have been carried out at first.
+    """
     if answer is None:
         return malformed(key)
     code = answer.headers.get("x-ms-error-code", str(answer.status_code))
@@ -277,7 +294,8 @@ def _problem(key: str, answer: AsyncHttpPart | None) -> StoreError | None:
         return ChangedError("a build has written it since it was looked up")
     if code in _KEPT:
         return ChangedError(f"{printable(key)}: {_KEPT[code]}")
-    return StoreError(f"{printable(key)}: {printable(code)}")
+    is_refused = answer.status_code in _REFUSED and key not in retried
+    return (EntryError if is_refused else StoreError)(f"{printable(key)}: {printable(code)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from aiolimiter import AsyncLimiter
 
 from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse_key
 from maintainer.concurrency import MAX_CONCURRENT, for_each
-from maintainer.errors import StoreError, UnknownCacheError
+from maintainer.errors import RefusedError, StoreError, UnknownCacheError
 from maintainer.model.entry import Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
 from maintainer.stores.github.credentials import Credentials, forget_token
@@ -401,14 +401,16 @@ def _read_deletion(answer: Answer) -> bool:
 
 
 def _check(answer: Answer, what: str, permission: str) -> None:
+    """Raise RefusedError if the token is refused; StoreError if an earlier attempt may not be."""
+    refusal = StoreError if answer.in_doubt else RefusedError
     if answer.status == HTTPStatus.UNAUTHORIZED:
         forget_token(answer)
-        raise StoreError(
+        raise refusal(
             f"GitHub's API {what} (HTTP 401): {answer.token_env} holds no token that it knows, "
             "or one that has expired"
         )
     if answer.status == HTTPStatus.FORBIDDEN:
-        raise StoreError(
+        raise refusal(
             f"GitHub's API {what} (HTTP 403): the token in {answer.token_env} needs the "
             f"permission `{permission}`"
         )

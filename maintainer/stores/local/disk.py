@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from maintainer.errors import EntryError, StoreError
+from maintainer.errors import EntryError, RefusedError, StoreError
 from maintainer.sanitize import printable
 
 
@@ -41,7 +41,8 @@ def translate_errors(what: str) -> Iterator[None]:
 def translate_refusals(where: int, directory: str) -> Iterator[None]:
     """Format an error of a deletion in one line, which does not say what was to be deleted.
 
-    Raises EntryError if the directory can be written, so that other deletions may be allowed.
+    Raises RefusedError; EntryError if the directory can be written, so that other deletions may be
+    allowed.
     """
     try:
         yield
@@ -49,7 +50,7 @@ def translate_refusals(where: int, directory: str) -> Iterator[None]:
         raise MissingError("it is gone") from None
     except PermissionError as error:
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=where, effective_ids=True):
-            raise StoreError(f"{directory} cannot be written: {error.strerror}") from None
+            raise RefusedError(f"{directory} cannot be written: {error.strerror}") from None
         raise EntryError(
             f"{error.strerror}: only its owner may delete it, or it is immutable (`lsattr`)"
         ) from None

@@ -53,6 +53,7 @@ class ObjectStore:
             noun_of_name="name",
             shows_exports=layout.touches,
             max_concurrent_deletions=BATCH,
+            max_refusals=BATCH,
             least_grace=layout.least_grace,
         )
         refs = frozenset({NO_REF})

@@ -22,7 +22,14 @@ from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 from botocore.utils import parse_timestamp
 
-from maintainer.errors import ChangedError, StoreError, UnknownCacheError, UnreadableError
+from maintainer.errors import (
+    ChangedError,
+    EntryError,
+    RefusedError,
+    StoreError,
+    UnknownCacheError,
+    UnreadableError,
+)
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import BlobsExpire, StoreNote, UploadsLeft, VersionsKept
 from maintainer.sanitize import printable
@@ -47,6 +54,7 @@ from maintainer.stores.s3.configuration import configuring
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import (
+        ErrorTypeDef,
         LifecycleRuleOutputTypeDef,
         ListObjectsV2OutputTypeDef,
     )
@@ -57,10 +65,14 @@ _MISSING = frozenset({"404", "NoSuchKey"})
 _NOT_AS_EXPECTED = frozenset({"412", "PreconditionFailed", "ConditionalRequestConflict"})
 _UNSUPPORTED = frozenset({"501", "NotImplemented"})
 _CONDITIONS = frozenset({"If-Match", "If-None-Match"})
+_LOCKED = frozenset({"InvalidRequest", "ObjectUnderActiveHold", "RetentionPolicyNotMet"})
+"""What MinIO and Google say of an object that is locked; AWS denies access."""
+_REFUSED = frozenset({"401", "403", "AccessDenied", "Forbidden", "MethodNotAllowed"}) | _LOCKED
 _KINDS: Mapping[frozenset[str], type[StoreError]] = {
     _MISSING: MissingError,
     _NOT_AS_EXPECTED: OtherError,
     _UNSUPPORTED: UnsupportedError,
+    _REFUSED: RefusedError,
 }
 _UNREADABLE = frozenset({"InvalidObjectState"})
 """What is said of an object that is archived."""
@@ -150,7 +162,12 @@ class Bucket(Sender):
             if tag is not None and (problem := await self._delete_over(key, tag)):
                 problems[key] = problem
         others = [key for key, tag in tags.items() if tag is None]
-        return {**problems, **(await self._delete_all(others) if others else {})}
+        try:
+            return {**problems, **(await self._delete_all(others) if others else {})}
+        except StoreError as error:
+            if len(others) == len(tags):
+                raise
+            return {**problems, **dict.fromkeys(others, error)}
 
     async def _delete_over(self, key: str, tag: str) -> StoreError | None:
         """Delete an object on condition; a service may ignore that."""
@@ -163,6 +180,8 @@ class Bucket(Sender):
             return ChangedError("a build has written it since it was looked up")
         except UnsupportedError:
             return await self._delete_if_same(key, tag)
+        except RefusedError as error:
+            return EntryError(str(error))
         except StoreError as error:
             return error
         return None
@@ -184,15 +203,7 @@ class Bucket(Sender):
         done = await self.send("delete", keys[0], call)
         failed = {one.get("Key", ""): one for one in done.get("Errors", [])}
         gone = {one.get("Key", "") for one in done.get("Deleted", [])}
-        problems = {
-            key: f"{one.get('Code', '')}: {one.get('Message', '')}" for key, one in failed.items()
-        }
-        unknown = "the service did not say whether it was deleted"
-        return {
-            key: StoreError(printable(problems.get(key, unknown)))
-            for key in keys
-            if key not in gone
-        }
+        return {key: _why_not(failed.get(key)) for key in keys if key not in gone}
 
     async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:
         """Read how the bucket is set up, as far as that is allowed; the worst comes first."""
@@ -217,6 +228,15 @@ class Bucket(Sender):
         old = sum(now - at > _LONG_AGO for at in begun if at)
         found.append(UploadsLeft(old, _LONG_AGO.days) if old else None)
         return tuple(note for note in found if note)
+
+
+def _why_not(said: "ErrorTypeDef | None") -> StoreError:
+    """Return why an object was not deleted, by what the answer says of it."""
+    if said is None:
+        return StoreError("the service did not say whether it was deleted")
+    code = said.get("Code", "")
+    problem = printable(f"{code}: {said.get('Message', '')}")
+    return EntryError(problem) if code in _REFUSED else StoreError(problem)
 
 
 def _days_of(rule: "LifecycleRuleOutputTypeDef", blobs: str) -> int | None:
