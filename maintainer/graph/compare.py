@@ -9,7 +9,8 @@ from maintainer.errors import MaintainerError, NoReportError
 from maintainer.graph.reports import load_report
 from maintainer.graph.tables import ACTION, ENTRY, RUN, TARGET
 from maintainer.graph.written import written_by_runs
-from maintainer.model.outcome import CARRIED_OUT_CODES
+from maintainer.model.outcome import CARRIED_OUT_CODES, AlreadyGone, Done
+from maintainer.model.reason import code_of
 from maintainer.report.model import IndexReport, Report
 from maintainer.report.space import KINDS, kind_of
 
@@ -193,16 +194,25 @@ def _count(what: str, connection: Connection, where: ColumnElement[bool]) -> Tal
 
 def _actions(connection: Connection, before: Report, after: Report) -> list[Tally]:
     """Count what the runs after the earlier one wrote and deleted, up to the later one."""
+    done = ACTION.c.kind, ACTION.c.outcome
     rows = connection.execute(
-        select(ACTION.c.kind, func.count(), func.coalesce(func.sum(ACTION.c.size), 0))
+        select(*done, func.count(), func.coalesce(func.sum(ACTION.c.size), 0))
         .where(_done(before, after))
-        .group_by(ACTION.c.kind)
+        .group_by(*done)
     )
-    counts: dict[str, tuple[int, int]] = {row[0]: (row[1], row[2] or 0) for row in rows}
-    said = {"write": "indexes written by runs", "delete": "deleted by runs"}
-    return [Tally(what, *counts.get(kind, (0, 0))) for kind, what in said.items()]
+    counts: dict[tuple[str, str], tuple[int, int]] = {
+        (row[0], row[1]): (row[2], row[3] or 0) for row in rows
+    }
+    written, deleted = (counts.get((kind, _DONE), (0, 0)) for kind in ("write", "delete"))
+    gone = counts.get(("delete", _ALREADY_GONE))
+    return [
+        Tally("indexes written by runs", *written),
+        Tally("deleted by runs", *deleted),
+        *([Tally("already gone when runs came to them", *gone)] if gone else []),
+    ]
 
 
+_DONE, _ALREADY_GONE = code_of(Done()), code_of(AlreadyGone())
 _NONE = (None, None, None)
 _EARLIER = (
     select(func.max(RUN.c.id))

@@ -44,6 +44,7 @@ from maintainer.graph.values import this_process
 from maintainer.graph.written import note_written
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
+from maintainer.model.outcome import AlreadyGone
 from maintainer.model.reason import code_of
 from maintainer.report import Report
 
@@ -415,6 +416,8 @@ _DULL = select(RUN.c.id).where(
     RUN.c.status == "done",
     RUN.c.indexes_written == 0,
     RUN.c.entries_deleted == 0,
+    # `why` says which run came to an entry that was gone.
+    ~exists().where(ACTION.c.run_id == RUN.c.id, ACTION.c.outcome == code_of(AlreadyGone())),
 )
 _DROP_ACTIONS = delete(ACTION).where(ACTION.c.run_id == _row)
 _DROP_REPORT = update(RUN).where(RUN.c.id == _row).values(report=None, has_plan=False)

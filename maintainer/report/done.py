@@ -30,7 +30,14 @@ def format_actions(report: Report) -> str:
         entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
         return f"wrote {written}, and deferred {entries} to a run that may delete"
     deleted = format_part(report.entries_deleted, deletes.actions, "entry")
-    return f"wrote {written} and deleted {deleted} ({format_size(report.bytes_freed)})"
+    freed = format_size(report.bytes_freed)
+    return f"wrote {written} and deleted {deleted} ({freed}){_format_gone(report)}"
+
+
+def _format_gone(report: Report) -> str:
+    """Return how many entries to delete did not exist any more, if there were any."""
+    gone = report.already_gone
+    return f"; {gone:,} {'was' if gone == 1 else 'were'} already gone" if gone else ""
 
 
 def format_done_blindly(report: Report) -> str:
@@ -42,7 +49,8 @@ def format_done_blindly(report: Report) -> str:
         entries = format_count(deletes.actions, "entry")
         return f"it would merge nothing and delete {entries} ({format_size(deletes.size)})"
     entries = format_count(report.entries_deleted, "entry")
-    return f"it merged nothing and deleted {entries} ({format_size(report.bytes_freed)})"
+    freed = format_size(report.bytes_freed)
+    return f"it merged nothing and deleted {entries} ({freed}){_format_gone(report)}"
 
 
 def format_plan(report: Report) -> str:

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from maintainer.model.outcome import CARRIED_OUT, CARRIED_OUT_CODES, Done, Outcome, Planned
+from maintainer.model.outcome import CARRIED_OUT, AlreadyGone, Done, Outcome, Planned
 from maintainer.model.reason import ExportInProgress, LeftForRoom, Note, Reason, code_of
 
 SCHEMA_VERSION: Final = 1
@@ -511,18 +511,25 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def entries_deleted(self) -> int:
         """How many entries are gone because of this run."""
-        return len(self.deleted) + sum(total.actions for total in self._more_deleted)
+        return self._deletions_with(Done()).actions
 
     @property
     def bytes_freed(self) -> int:
-        """Bytes of deleted entries."""
-        listed = sum(action.size or 0 for action in self.deleted)
-        return listed + sum(total.size for total in self._more_deleted)
+        """Bytes of the entries that this run has deleted."""
+        return self._deletions_with(Done()).size
 
     @property
-    def _more_deleted(self) -> tuple[ActionTotal, ...]:
-        deletes = (total for total in self.more_actions if total.kind == "delete")
-        return tuple(total for total in deletes if total.outcome in CARRIED_OUT_CODES)
+    def already_gone(self) -> int:
+        """How many entries were gone when the run came to them: it has not freed their bytes."""
+        return self._deletions_with(AlreadyGone()).actions
+
+    def _deletions_with(self, outcome: Outcome) -> ActionTotal:
+        """Return the totals of the deletions with some outcome."""
+        code = code_of(outcome)
+        listed = [one for one in self.deletions if one.outcome == outcome]
+        more = [one for one in self.more_actions if (one.kind, one.outcome) == ("delete", code)]
+        size = sum(one.size or 0 for one in listed) + sum(one.size for one in more)
+        return ActionTotal("delete", code, len(listed) + sum(one.actions for one in more), size)
 
     @property
     def saw_nothing(self) -> bool:

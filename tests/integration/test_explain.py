@@ -11,6 +11,7 @@ from rich.text import Text
 from sqlalchemy import Connection
 
 from maintainer.cacheconfig import IndexId, Ref, Scope, content_digest
+from maintainer.emulator.requests import Request
 from maintainer.errors import MaintainerError
 from maintainer.graph.compare import RunDiff, compare
 from maintainer.graph.database import Database
@@ -429,6 +430,25 @@ class TestDiff:
         assert happened["evicted by GitHub"] == 1
         assert happened["indexes written by runs"] == 2
         assert happened["deleted by runs"] == deleted > 0
+
+    def test_what_was_gone_when_a_run_came_to_it_is_not_deleted_by_runs(self, world: World) -> None:
+        world.build("base", "api")
+        world.put("buildkit-blob-1-" + blob_of("orphan"), size=10)
+        world.gc()
+        world.passes(days=2)
+        orphan = next(one for one in world.entries() if one.key.endswith(blob_of("orphan")))
+
+        def evict(request: Request) -> None:
+            if request.kind == "delete":
+                world.cache.evict(orphan.id)
+
+        world.running.observe(before=evict)
+        world.gc()
+
+        happened = {one.what: (one.entries, one.size) for one in _compare(world, 1, 2).happened}
+        assert happened["deleted by runs"] == (0, 0)
+        assert happened["already gone when runs came to them"] == (1, 10)
+        assert happened["evicted by GitHub"] == (0, 0)
 
     def test_what_a_run_wrote_itself_is_not_new(self, world: World) -> None:
         world.build("base", "api")

@@ -15,7 +15,7 @@ import pytest
 from maintainer.emulator import Fault, FaultPlan, Kind, Request
 from maintainer.emulator.server import Service
 from maintainer.errors import UnknownCacheError
-from maintainer.model.outcome import AlreadyGone, Deferred, Failed, Skipped
+from maintainer.model.outcome import AlreadyGone, Deferred, Failed, Refused, Skipped
 from maintainer.report import Report
 from maintainer.stores.http.retry import RetryPolicy
 from tests.integration.invariants import watched
@@ -164,7 +164,7 @@ def _check_report(stage: Stage, report: Report, undisturbed: Undisturbed) -> Non
     if report.status == "done" and stage.arrival() != undisturbed.arrival:
         unread = "could not be"
         assert any(
-            isinstance(action.outcome, AlreadyGone | Deferred | Failed | Skipped)
+            isinstance(action.outcome, AlreadyGone | Deferred | Failed | Refused | Skipped)
             or unread in action.sentence
             for action in report.actions
         )

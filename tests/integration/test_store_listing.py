@@ -382,7 +382,7 @@ async def test_a_deletion_whose_answer_was_lost_is_one(server: Server) -> None:
     server.on("7", Reply(502), Reply(404))
 
     async with store_rest(server.url) as store:
-        assert await store.delete(7) is False
+        assert await store.delete(7) is True
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,17 @@ def test_an_entry_that_is_gone_already_is_a_success(world: World) -> None:
     assert report.status == "done"
     assert blob_of("y") not in world.blobs()
     assert len(report.deleted) == 5
+    assert report.entries_deleted == 4
+    assert report.bytes_freed == sum(one.size or 0 for one in _deletes(report)) - orphan.size
+
+
+def test_a_deletion_whose_first_answer_was_lost_is_one_of_the_run(world: World) -> None:
+    lost = Fault(kind="lost-answer", request="delete", times=1)
+    world.running.inject(FaultPlan((lost,)))
+
+    report = world.gc(grace=NO_GRACE)
+
+    assert _outcomes(report) == ["done"] * 5
 
 
 def test_no_blob_goes_if_it_cannot_be_asked_what_was_written_meanwhile(world: World) -> None:

@@ -84,8 +84,17 @@ def test_what_was_deleted_and_what_was_not_stand_apart() -> None:
         [f"1 already gone: {WHY}", f"1 {WHY}"],
         [f"1 failed: HTTP 500: {WHY}", f"1 {WHY}"],
     )
-    assert "deleted 2 of 4 entries (20 B)" in changes.format_changes(report)[-1]
-    assert "deleted 2 of 4 entries (20 B)" in format_done(report)
+    said = "deleted 1 of 4 entries (10 B); 1 was already gone"
+    assert said in changes.format_changes(report)[-1]
+    assert said in format_done(report)
+
+
+def test_what_was_gone_already_is_not_what_a_run_has_freed() -> None:
+    more = (ActionTotal("delete", "already_gone", 7, 70), ActionTotal("delete", "done", 2, 20))
+    report = msgspec.structs.replace(_with(Done(), AlreadyGone()), more_actions=more)
+
+    assert (report.entries_deleted, report.bytes_freed, report.already_gone) == (3, 30, 8)
+    assert format_done(report).endswith("deleted 3 of 11 entries (30 B); 8 were already gone")
 
 
 def test_deletions_that_are_told_in_a_total_only_were_tried_too() -> None:

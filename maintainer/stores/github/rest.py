@@ -388,9 +388,12 @@ def _read_page(answer: Answer) -> _Page:
 
 
 def _read_deletion(answer: Answer) -> bool:
-    """Read whether an entry was deleted, or was gone already."""
+    """Read whether an entry was deleted, or was gone already.
+
+    If the answer to an earlier attempt was lost, that one has deleted it.
+    """
     if answer.status == HTTPStatus.NOT_FOUND:
-        return False
+        return answer.in_doubt
     _check(answer, "refused to delete", "actions: write")
     if answer.status not in (HTTPStatus.NO_CONTENT, HTTPStatus.OK):
         raise refused(answer)
