@@ -107,6 +107,7 @@ class _BlobCheck:
                 referenced, asked.found, self.listing.complete, asked.unasked, damaged=asked.damaged
             )
         listed = _Listed(referenced, self.listing.entries, known, self.store.access.readable)
+        listed.live -= self.listing.empty
         broken = frozenset(listed.broken - listed.live)
         doubtful = referenced - listed.live - broken
         if lists and self.listing.complete:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from maintainer.cacheconfig import Key, Ref
+from maintainer.cacheconfig import Digest, Key, Ref
 from maintainer.model.reason import Reason
 
 _T = TypeVar("_T")
@@ -67,6 +67,8 @@ class Listing:
     state: bytes | None = None
     """What shows, together with the entries, whether anything has changed since another run; None
     if nothing shows that: then every run does everything."""
+    empty: frozenset[Digest] = frozenset()
+    """The blobs that seem to be stored without their content: they are looked up."""
 
 
 @dataclass(frozen=True, slots=True)

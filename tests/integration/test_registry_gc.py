@@ -546,6 +546,19 @@ def test_a_tag_whose_manifest_is_lost_is_reported_and_the_merge_keeps_what_it_he
     assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("web")}
 
 
+def test_a_blob_that_is_stored_without_a_byte_counts_as_missing(
+    registry: DockerRegistry, memory: Memory, clock: Clock
+) -> None:
+    registry.build("main", "base", "api")
+    registry.build("web", "base", "web")
+    registry.empty_blob(blob_of("api"))
+
+    _gc(registry, memory, clock)
+
+    assert registry.blobs_of("main") == {blob_of("base")}
+    assert registry.blobs_of("maintained") == {blob_of("base"), blob_of("web")}
+
+
 def test_a_config_that_a_run_wrote_and_that_is_damaged_is_written_in_another_way(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:

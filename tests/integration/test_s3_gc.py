@@ -13,12 +13,12 @@ import anyio
 import pytest
 from typer.testing import CliRunner
 
-from maintainer.cacheconfig import NO_REF, IndexId, Scope, encode, stamp_of
+from maintainer.cacheconfig import NO_REF, IndexId, Scope, content_digest, encode, stamp_of
 from maintainer.cli.app import app
 from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError, UsageError
 from maintainer.graph.forget import forget
 from maintainer.model.outcome import Refused, Skipped
-from maintainer.model.reason import BlobsExpire, NamesDeleted, UploadsLeft, VersionsKept
+from maintainer.model.reason import BlobsExpire, Damaged, NamesDeleted, UploadsLeft, VersionsKept
 from maintainer.report import Report
 from maintainer.stores.looking import number_of
 from maintainer.stores.objects.store import ObjectStore
@@ -30,7 +30,7 @@ from tests.integration.simulated_runs import Memory
 from tests.integration.world import START, blob_of, built
 from tests.stores.contract import NO_GRACE
 from tests.stores.runs import run_leased, run_on, take_over
-from tests.stores.s3 import BLOBS, BUCKET, MANIFESTS, Moto, a_server, half_a_body, one_page
+from tests.stores.s3 import BLOBS, BUCKET, MANIFESTS, Moto, Reply, a_server, half_a_body, one_page
 
 _CLAIM = "app/blobs.maintainer"
 _PAGE = Path(__file__).parents[2] / "docs" / "s3.md"
@@ -48,6 +48,7 @@ def moto(server: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Moto:
     server.empty()
     server.now = START
     server.ignores_conditions = server.refuses_conditions = False
+    server.lie = None
     return server
 
 
@@ -323,6 +324,57 @@ def test_json_among_the_indexes_that_no_builder_wrote_is_not_taken_for_a_broken_
 
     assert moto.keys[MANIFESTS + "kept"].value == kept
     assert report.indexes_written == 0
+
+
+def test_a_blob_that_is_stored_without_a_byte_counts_as_missing(moto: Moto, memory: Memory) -> None:
+    moto.export("api", "base", "api")
+    moto.export("web", "base", "web")
+    moto.put(BLOBS + blob_of("api"), b"")
+
+    report = _gc(moto, memory)
+    moto.now += timedelta(hours=27)
+    again = _gc(moto, memory)
+
+    assert moto.blobs_of("api") == {blob_of("base")}
+    assert moto.blobs_of("maintained") == {blob_of("base"), blob_of("web")}
+    damaged = [one.subject for one in report.actions if isinstance(one.reason, Damaged)]
+    assert damaged == [blob_of("api")]
+    assert BLOBS + blob_of("api") not in moto.keys  # So builds upload it again.
+    assert not [one for one in again.notes if "list" in one.sentence]
+
+    moto.put(BLOBS + blob_of("api"), b"api")
+    _gc(moto, memory)
+
+    assert moto.blobs_of("maintained") == {blob_of(step) for step in ("base", "api", "web")}
+
+
+def test_nothing_is_what_the_blob_of_nothing_holds(moto: Moto, memory: Memory) -> None:
+    nothing = content_digest(b"")
+    moto.put(BLOBS + nothing, b"")
+    index = encode(built("base", at=moto.now)).replace(blob_of("base").encode(), nothing.encode())
+    moto.put(f"{MANIFESTS}api", index)
+
+    _gc(moto, memory)
+
+    assert moto.blobs_of("api") == {nothing}
+
+
+def test_a_list_that_shows_no_sizes_makes_no_blob_missing(moto: Moto, memory: Memory) -> None:
+    moto.export("api", "base", "api")
+    moto.put(BLOBS + blob_of("orphan"), b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=27)
+    before = _keys(moto)
+
+    def lie(what: str, true: Reply) -> Reply:
+        status, headers, body = true
+        return status, headers, re.sub(rb"<Size>\d+</Size>", b"<Size>0</Size>", body)
+
+    moto.lie = lie
+    _gc(moto, memory)
+
+    assert moto.blobs_of("api") == {blob_of("base"), blob_of("api")}
+    assert before <= _keys(moto)
 
 
 def test_a_name_that_a_build_overwrites_while_it_is_repaired_keeps_the_export(

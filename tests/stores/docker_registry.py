@@ -91,6 +91,11 @@ class DockerRegistry:
         data = self._root / "blobs" / "sha256" / digest[7:9] / digest[7:] / "data"
         data.write_bytes(data.read_bytes()[:-10])
 
+    def empty_blob(self, digest: str) -> None:
+        """Cut all of the content of a blob off."""
+        data = self._root / "blobs" / "sha256" / digest[7:9] / digest[7:] / "data"
+        data.write_bytes(b"")
+
     def put_manifest(self, content: bytes, tag: str | None = None) -> Digest:
         """Store a manifest, and let a tag point to it."""
         digest = hashlib.sha256(content).hexdigest()

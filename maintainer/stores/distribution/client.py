@@ -51,6 +51,7 @@ _UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _ANY_REFUSAL = frozenset(range(400, 500))
 _NO_SUCH_LIST = (frozenset(range(300, 500)) | {501, 505}) - {HTTPStatus.TOO_MANY_REQUESTS}
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+_NOTHING = content_digest(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +229,18 @@ class Client:
             return False
 
     async def has_blob(self, digest: Digest) -> bool:
-        """Whether a blob is stored: it is not if HEAD and GET, which builds use, say so."""
+        """Whether a blob is stored: it is not if HEAD and GET, which builds use, say so.
+
+        Nor is it if both show that it is empty and should not be.
+        """
         return await self._shows_blob("HEAD", digest) or await self._shows_blob("GET", digest)
 
     async def _shows_blob(self, method: str, digest: Digest) -> bool:
         url = self._base.join(f"blobs/{digest}")
         call = Call(kind="look-up", method=method, url=url, follow=True, start=True)
-        return (await self._send(call, PULL, _NO_SUCH)).is_success
+        answer = await self._send(call, PULL, _NO_SUCH)
+        is_empty = answer.headers.get("content-length") == "0"
+        return answer.is_success and (not is_empty or digest == _NOTHING)
 
     async def blob(self, digest: Digest, *, limit: int) -> bytes | None:
         """Read a small blob, unchecked; None if there is none. Raises UnreadableError."""

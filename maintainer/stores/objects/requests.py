@@ -18,6 +18,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
+from maintainer.cacheconfig import Digest, content_digest
 from maintainer.errors import BudgetExhaustedError, StoreError, UnknownCacheError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import StoreNote
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_NOTHING = content_digest(b"")
 CHUNK = 4 * 1024 * 1024
 """Bytes that are read at once: of something large that is not wanted, no more are read."""
 MAX_SIZE = 2**50
@@ -53,6 +55,10 @@ class Object:
     """The time of the service's clock at a look-up, if it reports that."""
     is_readable: bool = True
     """Whether builds can download it."""
+
+    def is_blob(self, digest: Digest) -> bool:
+        """Whether it may have the content of a blob: builds take any size for the right one."""
+        return self.is_readable and (self.size > 0 or digest == _NOTHING)
 
 
 class Objects(Protocol):

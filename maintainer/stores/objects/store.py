@@ -64,6 +64,7 @@ class ObjectStore:
         self._indexes = Indexes(objects, layout, self._claims, max_size=max_index_size)
         self._deletions = Deletions(objects, layout, self._claims, self._indexes)
         self._newest_blob: datetime | None = None
+        self._damaged: dict[str, Keep] = {}
 
     @property
     def requests(self) -> RequestLog:
@@ -72,8 +73,10 @@ class ObjectStore:
 
     @property
     def ignored(self) -> Sequence[Keep]:
-        """What the last probe found among the indexes that BuildKit has not written."""
-        return [keep for _, keep in sorted(self._indexes.ignored.items())]
+        """What the last probe found among the indexes that BuildKit has not written; and blobs that
+        have lost their content.
+        """
+        return [keep for _, keep in sorted((self._indexes.ignored | self._damaged).items())]
 
     async def limits(self, now: datetime, context: RunContext) -> StoreLimits:
         """Return what the settings allow; an object storage itself evicts nothing."""
@@ -85,11 +88,13 @@ class ObjectStore:
         del now
         spool = Spool()
         newest: datetime | None = None
-        self._indexes.ignored = {}
+        empty: set[Digest] = set()
+        self._indexes.ignored, self._damaged = {}, {}
         async for page in self._objects.list(self._layout.blobs):
             entries = [self._entry(one) for one in page if one.key != self._claims.key]
             written = (one.created_at for one in entries if one.parsed)
             newest = max(filter(None, (newest, *written)), default=None)
+            empty.update(self._without_content(page))
             spool.add(entries)
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the entries could not all be listed", reason)
@@ -98,7 +103,15 @@ class ObjectStore:
         spool.add([self._entry(one) for one in self._names_with_rules(known, context)])
         # The tag is the same if a build exports the same again, but not the time.
         seen = "\n".join(f"{x.tag} {x.modified_at} {key}" for key, x in sorted(known.items()))
-        return Listing(spool, complete=True, state=hashlib.sha256(seen.encode()).digest())
+        state = hashlib.sha256(seen.encode()).digest()
+        return Listing(spool, complete=True, state=state, empty=frozenset(empty))
+
+    def _without_content(self, page: Sequence[Object]) -> Iterator[Digest]:
+        """Return the blobs that are listed without a byte: builds that need them fail."""
+        for one in page:
+            digest = None if one.size else self._layout.digest_of(one.key)
+            if digest and not one.is_blob(digest):
+                yield digest
 
     def _names_with_rules(
         self, indexes: Mapping[str, Object], context: RunContext
@@ -249,7 +262,9 @@ class ObjectStore:
     async def check(self, blob: Digest) -> ContentCheck:
         """Look a blob up."""
         seen = await self._objects.head(self._layout.blobs + blob)
-        return ContentCheck(seen is not None, is_readable=seen is not None and seen.is_readable)
+        if seen and seen.is_readable and not seen.is_blob(blob):
+            self._damaged[seen.key] = Keep(blob, NO_REF, reasons.Damaged())
+        return ContentCheck(seen is not None, is_readable=seen is not None and seen.is_blob(blob))
 
     async def touch(self, key: str) -> bool:
         """Do nothing: nobody evicts by use."""
