@@ -23,6 +23,7 @@ from maintainer.cacheconfig.keys import (
     hash_ref,
     matches,
     may_be_buildkits,
+    may_be_index,
     parse_key,
 )
 from maintainer.cacheconfig.merge import count_results, merge
@@ -62,6 +63,7 @@ __all__ = [
     "loses_links",
     "matches",
     "may_be_buildkits",
+    "may_be_index",
     "merge",
     "parse_key",
     "prune",

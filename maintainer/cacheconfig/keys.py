@@ -43,8 +43,11 @@ _INDEX = re.compile(
     re.ASCII | re.DOTALL,
 )
 
-_OF_ANY_VERSION = re.compile(
-    r"buildkit-blob-\d|index-.*-\d+-[0-9a-f]{8}(-sig)?#\d", re.ASCII | re.DOTALL | re.IGNORECASE
+INDEX_PREFIX = "index-"
+"""The beginning of the keys of indexes."""
+_BLOB_OF_ANY_VERSION = re.compile(r"buildkit-blob-\d", re.ASCII | re.IGNORECASE)
+_INDEX_OF_ANY_VERSION = re.compile(
+    rf"{INDEX_PREFIX}.*-\d+-[0-9a-f]{{8}}(-sig)?#\d", re.ASCII | re.DOTALL | re.IGNORECASE
 )
 
 
@@ -152,7 +155,12 @@ def hash_ref(ref: Ref) -> str:
 
 def may_be_buildkits(key: str) -> bool:
     """Whether some version of BuildKit may write this key, which is perhaps not one of ours."""
-    return _OF_ANY_VERSION.match(key) is not None
+    return _BLOB_OF_ANY_VERSION.match(key) is not None or may_be_index(key)
+
+
+def may_be_index(key: str) -> bool:
+    """Whether builders of some version may read an index by this key, which may not be ours."""
+    return _INDEX_OF_ANY_VERSION.match(key) is not None
 
 
 def parse_key(key: str) -> BlobKey | SignatureKey | IndexKey | None:

@@ -6,9 +6,10 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, Row, Select, bindparam, func, or_, select
+from sqlalchemy import BindParameter, Row, Select, and_, bindparam, func, or_, select
 
-from maintainer.cacheconfig import Digest, Ref
+from maintainer.cacheconfig import Digest, Ref, may_be_index
+from maintainer.cacheconfig.keys import INDEX_PREFIX
 from maintainer.graph.database import Database
 from maintainer.graph.dialect import each_number, each_text
 from maintainer.graph.entry_kinds import read_key
@@ -42,8 +43,9 @@ class Entries:
         return self._read_in_batches(_FIRST, _NEXT, {})
 
     def indexes_since(self, moment: datetime) -> tuple[KnownEntry, ...]:
-        """Return the indexes that were created since then, by store id."""
-        return self._read(_YOUNG_INDEXES, {"moment": moment})
+        """Return the indexes that were created since then, by store id; also of other versions."""
+        found = self._read(_YOUNG_INDEXES, {"moment": moment})
+        return tuple(one for one in found if one.parsed or may_be_index(one.key))
 
     def uploads_since(self, moment: datetime) -> Iterator[KnownEntry]:
         """Read the blobs and signatures that were created since then, by store id."""
@@ -175,7 +177,12 @@ _is_after = ENTRY.c.store_id > bindparam("after")
 _FIRST = _in_order.limit(bindparam("batch"))
 _NEXT = _FIRST.where(_is_after)
 _young = _in_order.where(ENTRY.c.created_at >= bindparam("moment"))
-_YOUNG_INDEXES = _young.where(ENTRY.c.kind == "index")
+_YOUNG_INDEXES = _young.where(
+    or_(
+        ENTRY.c.kind == "index",
+        and_(ENTRY.c.kind == "foreign", func.lower(ENTRY.c.key).startswith(INDEX_PREFIX)),
+    )
+)
 _YOUNG_UPLOADS = _young.where(ENTRY.c.kind.in_(("blob", "signature"))).limit(bindparam("batch"))
 _NEXT_YOUNG_UPLOADS = _YOUNG_UPLOADS.where(_is_after)
 _FOREIGN = _in_order.where(ENTRY.c.kind == "foreign")

@@ -4,10 +4,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from maintainer.cacheconfig import CacheConfig, IndexId, IndexKey, Sink, forget, merge, prune
+from maintainer.cacheconfig import (
+    CacheConfig,
+    IndexId,
+    IndexKey,
+    Sink,
+    forget,
+    may_be_index,
+    merge,
+    prune,
+)
 from maintainer.mark.fitting import exports_to, fit_into, omitted_of
 from maintainer.mark.generations import Generations, generations_of, sinks_of
 from maintainer.mark.merges import former_merge, merge_others
+from maintainer.model.entry import KnownEntry
 from maintainer.model.index import KnownGeneration, UnreadGeneration, index_of
 from maintainer.model.marks import Index, OpaqueIndex
 from maintainer.model.remembered import Remembered
@@ -175,11 +185,14 @@ def find_opaque_indexes(snapshot: Snapshot) -> tuple[OpaqueIndex, ...]:
     opaque_indexes = [
         OpaqueIndex(entry.key, entry.ref, entry.created_at)
         for entry in snapshot.entries
-        if isinstance(entry.parsed, IndexKey)
-        and (
-            entry.ref not in snapshot.access.readable
-            or entry.store_id in violated
-            or index_of(entry.ref, entry.parsed) is None
+        if _is_unknown_index(entry)
+        or (
+            isinstance(entry.parsed, IndexKey)
+            and (
+                entry.ref not in snapshot.access.readable
+                or entry.store_id in violated
+                or index_of(entry.ref, entry.parsed) is None
+            )
         )
     ]
     opaque_indexes += [
@@ -188,3 +201,11 @@ def find_opaque_indexes(snapshot: Snapshot) -> tuple[OpaqueIndex, ...]:
         if one.index.is_named and one.violation and one.exists and one.config is None
     ]
     return tuple(sorted(opaque_indexes, key=lambda one: (one.created_at, one.key), reverse=True))
+
+
+def _is_unknown_index(entry: KnownEntry) -> bool:
+    """Whether another version of BuildKit may have written an index under a key that is not ours.
+
+    Or one whose number has too many digits.
+    """
+    return entry.parsed is None and may_be_index(entry.key)

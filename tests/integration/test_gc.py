@@ -15,6 +15,7 @@ from maintainer.cacheconfig import (
     content_digest,
     decode,
     encode,
+    hash_ref,
     merge,
 )
 from maintainer.emulator import Fault, FaultPlan
@@ -246,6 +247,34 @@ def test_an_index_in_an_unreadable_ref_protects_older_blobs_for_a_grace_period(
     world.passes(hours=24)
     world.gc()
     assert blob_of("maybe") not in world.blobs()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"index-buildkit-2-{hash_ref(Ref(MAIN))}#1",
+        f"Index-buildkit-2-{hash_ref(Ref(MAIN))}-sig#7",
+        f"index-buildkit-1-{hash_ref(Ref(MAIN))}#{10**18}",
+    ],
+    ids=["another version", "signed", "a number of 19 digits"],
+)
+def test_an_index_that_runs_cannot_read_protects_older_blobs_for_a_grace_period(
+    world: World, key: str
+) -> None:
+    world.build("base", "api")
+    world.put("buildkit-blob-1-" + blob_of("maybe"), size=10)
+    world.passes(hours=30)
+    world.put(key, size=100)
+    world.passes(hours=1)
+
+    report = world.gc()
+
+    assert blob_of("maybe") in world.blobs()
+    assert key in _kept(report, blob_of("maybe"))[0].sentence
+    world.passes(hours=24)
+    world.gc()
+    assert blob_of("maybe") not in world.blobs()
+    assert key in {one.key for one in world.entries()}
 
 
 def test_nothing_in_an_unreadable_ref_and_nothing_of_others_is_ever_deleted(world: World) -> None:

@@ -20,6 +20,8 @@ from maintainer.cacheconfig import (
     content_digest,
     hash_ref,
     matches,
+    may_be_buildkits,
+    may_be_index,
     parse_key,
 )
 from maintainer.cacheconfig.keys import MAX_KEY_LENGTH, is_digest
@@ -42,6 +44,24 @@ _index_keys = st.builds(
     IndexKey, _scopes, _hex, st.integers(1, 10**18 - 1).map(Generation), st.booleans()
 )
 _keys = _index_keys | st.builds(BlobKey, _digests) | st.builds(SignatureKey, _digests)
+
+
+@pytest.mark.parametrize(
+    ("key", "is_one"),
+    [
+        ("index-buildkit-1-49c8f7d5#3", True),
+        ("index-buildkit-2-49c8f7d5-sig#3", True),
+        (f"index-a-b-17-49c8f7d5#{10**18}", True),
+        ("Index-buildkit-1-49C8F7D5#3", True),
+        ("index-buildkit-1-49c8f7d5", False),
+        ("index-of-pages-49c8f7d5#3", False),
+        (f"buildkit-blob-2-{DIGEST}", False),
+        ("setup-node-index-1-2-49c8f7d5#3", False),
+    ],
+)
+def test_an_index_of_another_version_is_told_by_its_key(key: str, *, is_one: bool) -> None:
+    assert may_be_index(key) == is_one
+    assert may_be_buildkits(key) == (is_one or key.startswith("buildkit-blob-"))
 
 
 @given(_keys)
