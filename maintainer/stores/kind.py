@@ -24,8 +24,8 @@ class Connection(Protocol):
         """The name of the rate limit that its requests count against; empty if none is shared."""
 
     def open(self, *, hasty: bool = False) -> AbstractAsyncContextManager[Store]:
-        """Open it for one run; if `hasty`, somebody waits, so a service that cannot be reached is
-        not tried for long.
+        """Open it for one run; if `hasty`, somebody waits, so a service that cannot be reached, or
+        does not answer, is not tried for long.
 
         Raises UsageError if the settings are not enough, StoreError if it does not exist.
         """

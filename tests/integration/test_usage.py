@@ -1,15 +1,17 @@
 """`maintainer usage` says where the space goes, with nothing but a token."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from maintainer.emulator import ActionsCache, Running, serve_in_thread
+from maintainer.emulator import ActionsCache, Fault, FaultPlan, Running, serve_in_thread
 from maintainer.report.usage import Usage
 from maintainer.sanitize import is_unicode
+from maintainer.stores.http.retry import HASTY
 from tests.commands import Outcome, run_here
 from tests.nasty import NASTY
 
@@ -124,6 +126,24 @@ def test_without_a_network_nobody_waits_long(shell: Shell) -> None:
     retried, failed = outcome.err.splitlines()
     assert "Connection refused; retrying" in retried
     assert failed.endswith("failed: Connection refused")
+
+
+def test_a_server_that_says_nothing_is_given_up_in_one_line(
+    shell: Shell, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    running.observe(before=lambda request: asked.append(request.kind))
+    running.inject(FaultPlan((Fault(kind="stall"),)))
+    assert HASTY.silence <= timedelta(seconds=15)
+    soon = replace(HASTY, silence=timedelta(seconds=0.3))
+    monkeypatch.setattr("maintainer.stores.http.retry.HASTY", soon)
+
+    outcome = shell("usage")
+
+    assert outcome.status == 1
+    [line] = outcome.err.splitlines()
+    assert line.endswith("failed: timed out")
+    assert asked == ["list"]
 
 
 def test_it_reads_and_changes_nothing_even_with_a_runtime_token(

@@ -57,7 +57,8 @@ _USUAL_HEADERS = {
     "user-agent": (b"User-Agent", f"maintainer/{__version__}".encode()),
 }
 """What each request has, unless it has another one."""
-_TIMEOUTS = {"timeout": httpx2.Timeout(30.0, connect=10.0).as_dict()}
+_CONNECTING = 10.0
+"""Seconds that a connection may take."""
 _REDIRECTS = 5
 _ENCODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 """What changes content. Storages also state others that change nothing, such as `aws-chunked`."""
@@ -145,6 +146,8 @@ class Http:
         keep_secrets_out_of_logs()
         self.requests = requests
         self.policy = policy or RetryPolicy()
+        timeout = httpx2.Timeout(self.policy.silence.total_seconds(), connect=_CONNECTING)
+        self._timeouts = {"timeout": timeout.as_dict()}
         self._transport = None if _may_need_proxy() else Transport(trusted_certificates())
         self._client = httpx2.AsyncClient(
             limits=httpx2.Limits(max_connections=MAX_CONCURRENT),
@@ -229,7 +232,7 @@ class Http:
             headers=[*usual, *given.raw],
             params=call.params,
             content=call.content,
-            extensions=_TIMEOUTS,
+            extensions=self._timeouts,
         )
 
     async def _connect(self, at: httpx2.Request, request: httpx2.Request) -> httpx2.Response:

@@ -24,6 +24,7 @@ _DEEPEST = 8
 """How many nested errors are searched for the cause."""
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _OUR_MISTAKE = (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
+_SILENT = (httpx2.TimeoutException, TimeoutError)
 _LOST = (httpx2.TransportError, httpx2.DecodingError, TimeoutError, MalformedAnswerError)
 
 
@@ -34,6 +35,10 @@ class RetryPolicy:
     attempts: int = 6
     connection_attempts: int = 6
     """As long as the host cannot be reached."""
+    silent_attempts: int = 6
+    """As long as the server does not answer."""
+    silence: timedelta = timedelta(seconds=30)
+    """How long the server may say nothing in each attempt."""
     total: timedelta = timedelta(minutes=5)
     """No attempt begins later than this after the first, and none takes longer."""
     first_wait: timedelta = timedelta(seconds=0.5)
@@ -43,8 +48,8 @@ class RetryPolicy:
     """If a service asks for more, as for an exhausted rate limit, there is no retry."""
 
 
-HASTY = RetryPolicy(connection_attempts=2)
-"""For somebody who waits: without a network, nothing is gained by patience."""
+HASTY = RetryPolicy(connection_attempts=2, silent_attempts=1, silence=timedelta(seconds=15))
+"""For somebody who waits: without a network, or an answer, nothing is gained by patience."""
 
 
 class PlainHttpError(StoreError):
@@ -109,6 +114,8 @@ class Attempts:
             return self._failed + 1 < self._policy.connection_attempts
         lost = isinstance(error, _LOST)
         self.in_doubt |= lost
+        if isinstance(error, _SILENT):
+            return self._failed + 1 < self._policy.silent_attempts
         return lost
 
 
@@ -120,7 +127,7 @@ def failure(place: str, error: Exception) -> StoreError:
 
 def describe(error: Exception) -> str:
     """Describe an error, without the URL that httpx2 may include."""
-    if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
+    if isinstance(error, _SILENT):
         return "timed out"
     if isinstance(error, (TryAgainError, MalformedAnswerError)):
         return str(error)
