@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    and_,
     bindparam,
     case,
     func,
@@ -45,6 +46,7 @@ from maintainer.graph.tables import (
     REF,
     RUN,
     SCOPE,
+    listed_at,
     probed_at,
 )
 from maintainer.graph.values import to_json
@@ -140,10 +142,14 @@ def swept_since(connection: Connection, target_id: int, since: datetime) -> tupl
 
 
 def recall_swept(connection: Connection, target_id: int, prefix: str) -> dict[str, datetime]:
-    """Return when runs deleted what is gone, of the entries whose keys begin like this, by key."""
+    """Return when runs deleted what is gone, of the entries whose keys begin like this, by key.
+
+    Also what a run may have deleted that was cut off: after it had listed the entries, so not
+    before that.
+    """
     deleted = _DELETED.where(ENTRY.c.key.startswith(prefix, autoescape=True))
     rows = connection.execute(deleted, {"target": target_id})
-    return {row.key: row.missing_since for row in rows}
+    return {row.key: row.at for row in rows}
 
 
 def count_expected(connection: Connection, target_id: int, access: Access) -> int:
@@ -411,8 +417,14 @@ _here = ENTRY.c.target_id == _target
 _SWEPT = select(ENTRY.c.key).where(
     _here, ENTRY.c.state == "deleted", ENTRY.c.missing_since >= bindparam("since")
 )
-_DELETED = select(ENTRY.c.key, ENTRY.c.missing_since).where(
-    _here, ENTRY.c.state == "deleted", ENTRY.c.missing_since.is_not(None)
+_DELETED = select(
+    ENTRY.c.key, func.coalesce(ENTRY.c.missing_since, listed_at(_target)).label("at")
+).where(
+    _here,
+    or_(
+        and_(ENTRY.c.state == "deleted", ENTRY.c.missing_since.is_not(None)),
+        and_(ENTRY.c.missing_since.is_(None), was_planned(_target)),
+    ),
 )
 _KEYS = union(
     select(ENTRY.c.key, ENTRY.c.created_at).where(_here, ENTRY.c.missing_since.is_(None)),

@@ -37,7 +37,7 @@ class RunContext:
     """
     swept: Callable[[str], Mapping[str, datetime]] = lambda _prefix: {}
     """Returns which entries whose keys begin like this runs have deleted, and when, if nobody has
-    stored them again.
+    stored them again; also those that a run may have deleted that was cut off.
     """
     confirm: Callable[[], None] = lambda: None
     """Called before each change of the cache: raises LeaseLostError if this run may make none."""

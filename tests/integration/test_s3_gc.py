@@ -17,7 +17,7 @@ from maintainer.cacheconfig import NO_REF, IndexId, Scope, content_digest, encod
 from maintainer.cli.app import app
 from maintainer.errors import LeaseLostError, StoreError, UnknownCacheError, UsageError
 from maintainer.graph.forget import forget
-from maintainer.model.outcome import Refused, Skipped
+from maintainer.model.outcome import Failed, Refused, Skipped
 from maintainer.model.reason import BlobsExpire, Damaged, NamesDeleted, UploadsLeft, VersionsKept
 from maintainer.report import Report
 from maintainer.stores.looking import number_of
@@ -508,6 +508,32 @@ def test_when_the_last_name_has_expired_by_a_rule_the_next_runs_go_on(
     assert not [
         note for one in after for note in one.notes if isinstance(note.reason, NamesDeleted)
     ]
+    assert not [key for key in moto.keys if key.startswith(BLOBS) and key != _CLAIM]
+
+
+def test_when_the_answer_to_the_last_deletion_of_a_name_is_lost_the_next_runs_go_on(
+    moto: Moto, memory: Memory
+) -> None:
+    more: dict[str, Any] = {"guarded": True, "merged_tag": ""}
+    moto.export("api", "base", "api")
+    _gc(moto, memory, **more)
+    moto.now += timedelta(days=31)
+    more["rules"] = [{"prefix": MANIFESTS, "unused_for": "30d"}]
+
+    def lose(what: str, true: Reply) -> Reply:
+        is_deletion = what.startswith("DELETE ")
+        return ("500 Internal Server Error", {}, b"") if is_deletion else true
+
+    moto.lie = lose
+    lost = _gc(moto, memory, status="failed", **more)
+    moto.lie = None
+    assert [type(one.outcome) for one in lost.undeleted] == [Failed]
+    assert MANIFESTS + "api" not in moto.keys
+
+    for _ in range(3):
+        moto.now += timedelta(hours=20)
+        _gc(moto, memory, **more)
+
     assert not [key for key in moto.keys if key.startswith(BLOBS) and key != _CLAIM]
 
 

@@ -57,7 +57,7 @@ class Object:
     """Whether builds can download it."""
 
     def is_blob(self, digest: Digest) -> bool:
-        """Whether it may have the content of a blob: builds take any size for the right one."""
+        """Whether it may have the content of a blob: without a byte it has not."""
         return self.is_readable and (self.size > 0 or digest == _NOTHING)
 
 
