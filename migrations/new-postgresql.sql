@@ -249,7 +249,7 @@ CREATE TABLE generation (
 
 CREATE INDEX ix_generation_target_id ON generation (target_id);
 
-CREATE INDEX ix_generation_ref_id_scope_id ON generation (ref_id, scope_id);
+CREATE INDEX ix_generation_scope_id_ref_id ON generation (scope_id, ref_id);
 
 CREATE TABLE cache_index (
     id BIGSERIAL NOT NULL, 

@@ -221,7 +221,8 @@ GENERATION = Table(
     _optional("sink", TEXT),
     # Numbers start again once all generations were evicted, so a key alone may repeat.
     UniqueConstraint("ref_id", "key", "content_digest"),
-    Index("ix_generation_ref_id_scope_id", "ref_id", "scope_id"),
+    # The scope first: to forget one, the database looks for generations of it.
+    Index("ix_generation_scope_id_ref_id", "scope_id", "ref_id"),
 )
 """One generation of an index, remembered even when its entry is gone."""
 

@@ -467,7 +467,7 @@ def _make_generations() -> None:
         ),
     )
     op.create_index("ix_generation_target_id", "generation", ["target_id"])
-    op.create_index("ix_generation_ref_id_scope_id", "generation", ["ref_id", "scope_id"])
+    op.create_index("ix_generation_scope_id_ref_id", "generation", ["scope_id", "ref_id"])
 
     op.create_table(
         "cache_index",

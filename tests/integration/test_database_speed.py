@@ -7,6 +7,7 @@ Each of these once read all rows of one table for each row of another one, or al
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sqlalchemy import Connection
 
 from maintainer.graph.arrivals import load_arrivals
 from maintainer.graph.database import Database
+from maintainer.graph.expire import expire
 from maintainer.graph.memory import load_memory
 from maintainer.graph.recall import count_expected
 from maintainer.graph.summaries import load_trends
@@ -60,6 +62,13 @@ _KEEPS = f"""
 INSERT INTO keep (target_id, first_run, subject, ref, store_id, size, reason, facts)
 SELECT 1, 1, 'key', '{MAIN}', n, 1, 'needed', '{{"code":"needed"}}' FROM numbers;
 """
+_PAST_SCOPES = f"""
+INSERT INTO scope (id, target_id, name) SELECT n, 1, n FROM numbers;
+INSERT INTO scope (target_id, name) SELECT 1, 'past ' || n FROM numbers;
+INSERT INTO generation (target_id, scope_id, ref_id, key, number, signed, content_digest, records,
+                        results, first_seen_at)
+SELECT 1, n, 1, n, 1, 0, {_DIGEST}, 0, 0, 1 FROM numbers;
+"""
 _LAST_DELETIONS = """
 SELECT subject, ref, size, reason, facts FROM actions WHERE kind = 'delete' AND outcome = 'planned'
 AND run = (SELECT max(run) FROM actions WHERE kind = 'delete' AND outcome = 'planned')
@@ -104,6 +113,9 @@ def _expect(connection: Connection) -> object:
         ),
         pytest.param(
             _KEEPS + _RUNS, _ask("SELECT subject FROM actions WHERE run = 1"), id="one run of many"
+        ),
+        pytest.param(
+            _PAST_SCOPES, lambda c: expire(c, 1, START, timedelta(days=1)), id="scopes of the past"
         ),
     ],
 )
