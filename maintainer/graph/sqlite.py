@@ -75,7 +75,7 @@ class SqliteFile:
             )
             if free * 2 > pages and free * size >= _WORTHWHILE:
                 cursor.execute("VACUUM")
-                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                _empty_log(cursor)
 
     @contextmanager
     def _outside_of_transactions(self) -> Iterator[Any]:
@@ -153,6 +153,15 @@ def _refresh() -> None:
 
 def _unusable(what: str, error: OSError) -> DatabaseError:
     return DatabaseError(f"{what} cannot be used: {error.strerror or error}")
+
+
+def _empty_log(cursor: Any) -> None:  # noqa: ANN401
+    """Move the log into the file, unless somebody reads: to wait for readers keeps writers out."""
+    cursor.execute("PRAGMA busy_timeout=0")
+    try:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={_PATIENCE * 1_000:.0f}")
 
 
 def _configure(connection: Any, _record: object) -> None:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """What the graph forgets of runs, so that a service can run for years on one file."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from maintainer.graph.database import Database
+from maintainer.graph.sqlite import _PATIENCE
 from tests.empty_database import change, need_sqlite, query, url_of
 from tests.integration import directories
 from tests.integration.world import MAIN, World, a_world, blob_of
@@ -157,6 +159,25 @@ def test_a_file_that_somebody_else_writes_to_stays_as_large_as_it_is(
             other.execute("BEGIN IMMEDIATE")
 
     assert world.database.stat().st_size == size
+
+
+def test_a_run_waits_for_no_reader_to_give_space_back_and_the_space_is_given_back_after_it(
+    world: World,
+) -> None:
+    need_sqlite()
+    with closing(sqlite3.connect(world.database)) as reader:
+        reader.execute("CREATE TABLE filled AS SELECT randomblob(4000000)")
+        reader.execute("DROP TABLE filled")
+        size = world.database.stat().st_size
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM run").fetchall()
+        with closing(Database(url_of(world.database))) as database:
+            began_at = time.monotonic()
+            with database.lease("x"):
+                pass
+            assert time.monotonic() - began_at < _PATIENCE / 2
+
+    assert world.database.stat().st_size < size / 2
 
 
 @pytest.mark.each_database
