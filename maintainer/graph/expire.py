@@ -40,7 +40,8 @@ def expire(connection: Connection, target_id: int, now: datetime, grace: timedel
 
     A generation stays until it has been gone for the grace period, and the last one while anything
     is remembered of its index. That is all forgotten once nothing of its ref has been stored for as
-    long as gone entries are remembered: no run that reads the ref may ever come again.
+    long as gone entries are remembered, unless the last run has read the ref: no other that reads
+    it may ever come.
     """
     here = {"target": target_id}
     connection.execute(_FORGET_ENTRIES, here | {"before": now - _ENTRIES_FOR})
@@ -72,6 +73,8 @@ _FORGET_PAST_INDEXES = delete(CACHE_INDEX).where(
         or_(GENERATION.c.missing_since.is_(None), GENERATION.c.missing_since >= _before),
     ),
     ~exists().where(ENTRY.c.ref_id == CACHE_INDEX.c.ref_id),
+    # Who reads it may write it again: what it needs may be stored in other refs.
+    CACHE_INDEX.c.ref_id.in_(select(REF.c.id).where(REF.c.target_id == _target, ~REF.c.readable)),
 )
 _gone = (
     select(

@@ -13,7 +13,7 @@ from maintainer.graph.database import Database
 from maintainer.graph.sqlite import _PATIENCE
 from tests.empty_database import change, need_sqlite, query, url_of
 from tests.integration import directories
-from tests.integration.world import MAIN, World, a_world, blob_of
+from tests.integration.world import MAIN, World, a_world, blob_of, built, leads_to
 
 
 @pytest.fixture
@@ -224,6 +224,24 @@ def test_a_ref_is_forgotten_once_nothing_of_it_was_stored_for_three_months(world
     for table in ("cache_index", "memory", "generation"):
         assert _ask(world, f"SELECT count(*) FROM {table}") == [(1,)]
     assert _ask(world, "SELECT count(*) FROM blob") == [(2,)]
+
+
+@pytest.mark.each_database
+def test_an_index_of_a_ref_that_runs_read_is_remembered_however_long_it_is_gone(
+    world: World,
+) -> None:
+    """Its blobs are stored in another ref, and dry runs forget nothing for good."""
+    branch = "refs/heads/release"
+    world.export(built("base", "api"), scope="release", ref=branch)
+    world.gc(ref=branch, readable=[MAIN], dry_run=True)
+    world.evict_entries([one for one in world.entries() if one.ref == branch])
+    for _ in range(4):
+        world.passes(days=40)
+        world.gc(ref=branch, readable=[MAIN], dry_run=True)
+
+    world.gc(ref=branch, readable=[MAIN])
+
+    assert leads_to(world.newest("release", branch)) == {blob_of("base"), blob_of("api")}
 
 
 @pytest.mark.parametrize(("dry_run", "state"), [(True, "evicted"), (False, "deleted")])
