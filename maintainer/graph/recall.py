@@ -114,8 +114,17 @@ def _needed(remembered: Remembered, missing: frozenset[Digest]) -> frozenset[Dig
 
 
 def _doubts(connection: Connection, target_id: int) -> dict[tuple[Ref, str], Doubt]:
-    rows = connection.execute(_DOUBTS, {"target": target_id})
-    return {(Ref(row.ref), row.key): Doubt(Cause(row.cause), row.since) for row in rows}
+    here = {"target": target_id}
+    rows = connection.execute(_DOUBTS, here).all()
+    entries: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    for row in connection.execute(_DOUBTED, here) if rows else ():
+        entries[row.ref, row.key].add(row.store_id)
+    return {
+        (Ref(row.ref), row.key): Doubt(
+            Cause(row.cause), row.since, frozenset(entries[row.ref, row.key])
+        )
+        for row in rows
+    }
 
 
 def _checked(connection: Connection, target_id: int) -> dict[str, Any]:
@@ -405,6 +414,16 @@ _CHECKED = select(BLOB.c.digest, BLOB.c.checked_at, BLOB.c.content_missing_since
 )
 _DOUBTS = select(DOUBT.c.ref, DOUBT.c.key, DOUBT.c.cause, DOUBT.c.since).where(
     DOUBT.c.target_id == _target
+)
+# Under keys like theirs, in any ref: entries have no index of keys, so these are read once.
+_DOUBTED = (
+    select(REF.c.name.label("ref"), ENTRY.c.key, ENTRY.c.store_id)
+    .join(ENTRY, ENTRY.c.ref_id == REF.c.id)
+    .where(
+        ENTRY.c.target_id == _target,
+        ENTRY.c.missing_since.is_(None),
+        ENTRY.c.key.in_(select(DOUBT.c.key).where(DOUBT.c.target_id == _target)),
+    )
 )
 _LAST_DONE = (
     select(RUN.c.started_at, RUN.c.finished_at)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -30,6 +31,7 @@ from maintainer.graph.tables import (
     ENTRY_OF_GENERATION,
     GENERATION,
     GENERATION_BLOB,
+    REF,
     TARGET,
 )
 from maintainer.graph.values import to_json
@@ -105,6 +107,7 @@ def find_target(connection: Connection, name: str) -> int:
 
 def _record_doubts(connection: Connection, target_id: int, probe: Probe) -> None:
     """Record since when generations have given the same answer in place of their content."""
+    connection.execute(_END_DOUBTS_OF_THE_GONE, {"target": target_id})
     known = {
         (row.ref, row.key): row.cause for row in connection.execute(_DOUBTS, {"target": target_id})
     }
@@ -263,6 +266,29 @@ _END_DOUBT = delete(DOUBT).where(
     DOUBT.c.target_id == _target,
     DOUBT.c.ref == bindparam("of_ref"),
     DOUBT.c.key == bindparam("of_key"),
+)
+_entries_of_doubts = (
+    select(REF.c.name, ENTRY.c.key)
+    .join(ENTRY, ENTRY.c.ref_id == REF.c.id)
+    .where(
+        ENTRY.c.target_id == _target,
+        ENTRY.c.key.in_(select(DOUBT.c.key).where(DOUBT.c.target_id == _target)),
+    )
+)
+# Also in refs that this run does not read. A build may have used the key again since.
+_END_DOUBTS_OF_THE_GONE = delete(DOUBT).where(
+    DOUBT.c.target_id == _target,
+    tuple_(DOUBT.c.ref, DOUBT.c.key).in_(
+        _entries_of_doubts.where(ENTRY.c.missing_since.is_not(None))
+    ),
+    ~exists().where(
+        REF.c.target_id == _target,
+        REF.c.name == DOUBT.c.ref,
+        ENTRY.c.ref_id == REF.c.id,
+        ENTRY.c.key == DOUBT.c.key,
+        ENTRY.c.missing_since.is_(None),
+        ENTRY.c.first_seen_at <= DOUBT.c.since,
+    ),
 )
 
 _ADOPT = update(GENERATION).where(GENERATION.c.id == _row).values(store_id=bindparam("entry"))

@@ -30,6 +30,8 @@ class Doubt:
 
     cause: Cause
     since: datetime
+    entries: frozenset[int] = frozenset()
+    """What was stored under its key at the last list; another entry there is another index."""
 
     def has_ended(self, cause: Cause, now: datetime, grace: timedelta) -> bool:
         """Whether the answer has been the same for a grace period, and a day at least: it is final.

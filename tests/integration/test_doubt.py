@@ -245,6 +245,33 @@ def test_a_run_that_does_not_read_a_ref_knows_nothing_of_its_doubts(world: World
     assert report.blocked is None
 
 
+@pytest.mark.parametrize("runs_between", [0, 1, 5])
+@pytest.mark.each_database
+def test_an_index_is_not_in_doubt_for_what_another_one_of_its_key_was(
+    world: World, runs_between: int
+) -> None:
+    """It has been evicted, its ref may be forgotten, and a build has used its number again."""
+    _two_scopes(world)
+    branch = "refs/heads/release"
+    web = IndexId(Ref(branch), Scope("web"))
+    lost = world.build("base", "release 1", scope="web", ref=branch)
+    world.running.inject(_answers(404, 1, web))
+    world.gc(ref=branch, readable=[MAIN], grace=GRACE)
+    world.evict_entries([lost])
+    for _ in range(runs_between):
+        world.passes(days=30)
+        world.gc(grace=GRACE)
+    world.passes(days=2)
+    world.build("base", "release 2", scope="web", ref=branch)
+    world.gc(ref=branch, readable=[MAIN], grace=GRACE)
+    world.running.inject()
+
+    world.gc(ref=branch, readable=[MAIN], grace=GRACE)
+
+    assert world.generations("web", branch) == [1]
+    assert blob_of("release 2") in leads_to(world.newest("web", branch))
+
+
 def test_a_scope_that_version_1_cannot_look_up_blocks_the_sweep_for_a_grace_period_only(
     world: World,
 ) -> None:

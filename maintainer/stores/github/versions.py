@@ -132,6 +132,8 @@ class _Reader:
         doubt = self.known.doubts.get((one.index.ref, str(one.index.key(one.number))))
         if doubt is None or not doubt.has_ended(one.cause, self.now, self.context.settings.grace):
             return None
+        if entry and doubt.entries and entry.id not in doubt.entries:
+            return None  # A build has used the key of an index that is gone.
         if one.index.ref not in self.service.access.writable:
             return None  # It would stay, and need what is deleted.
         violation = f"nobody has been able to read it since {doubt.since:%Y-%m-%d %H:%M}"
