@@ -779,7 +779,10 @@ def test_a_build_that_has_uploaded_and_not_exported_stops_the_sweep_for_an_hour(
     assert not world.steps("orphan")
 
 
-def test_what_a_run_writes_is_no_export_of_the_build_that_has_uploaded(world: World) -> None:
+@pytest.mark.parametrize("cut_off", [0, 1.5], ids=["exact times", "coarse times"])
+def test_what_a_run_writes_is_no_export_of_the_build_that_has_uploaded(
+    world: World, cut_off: float
+) -> None:
     world.build("base", "api", "test")
     world.put("orphan")
     world.gc()
@@ -788,6 +791,8 @@ def test_what_a_run_writes_is_no_export_of_the_build_that_has_uploaded(world: Wo
     world.put("lib")
     world.passes(minutes=1)
     assert _written(world.gc()) == ["api"]
+    at = world.now.timestamp() - cut_off
+    os.utime(world.path / "index.json", (at, at))
     world.passes(minutes=10)
 
     world.gc()

@@ -65,6 +65,8 @@ _MOST_LOGGED = 10
 _SKEW = timedelta(days=1)
 """The largest difference between the clock of the files and ours: more than that of time zones."""
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_COARSEST_TIMES = timedelta(seconds=2)
+"""File systems such as NFS and FAT cut off the times of files, to so much at most."""
 _ABANDONED = timedelta(days=1)
 """An upload that has received no bytes for this long is no longer in progress."""
 _LEFT_OVER_AFTER = timedelta(minutes=2)
@@ -352,7 +354,8 @@ def _exported_at(written_at: datetime, known: Memory) -> datetime:
     """Return when a build has exported last; what was written during the last run may be ours."""
     if known.probed_at is None or known.ended_at is None:
         return written_at
-    return _EVER if known.probed_at <= written_at <= known.ended_at else written_at
+    began_at = known.probed_at - _COARSEST_TIMES
+    return _EVER if began_at <= written_at <= known.ended_at else written_at
 
 
 @contextmanager
