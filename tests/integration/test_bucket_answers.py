@@ -441,6 +441,39 @@ def test_only_what_was_sent_once_is_certainly_refused(monkeypatch: pytest.Monkey
     assert kinds == [StoreError, RefusedError, StoreError]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_the_sdk_of_azure_has_sent_again_is_not_certainly_refused(*, whole: bool) -> None:
+    kinds: list[type[Exception]] = []
+
+    async def delete(url: str) -> None:
+        async with _azure(url) as objects:
+            try:
+                kinds.append(type((await objects.delete({"a": None}))["a"]))
+            except StoreError as error:
+                kinds.append(type(error))
+
+    code = "AuthorizationFailure"
+    refused = Answer(403, {"x-ms-error-code": code}) if whole else _parts((403, code))
+    with answering(Answer(500), refused) as server:
+        anyio.run(delete, server.url)
+        assert len(server.asked) == 2
+
+    assert kinds == [StoreError]
+
+
+def test_what_the_sdk_of_s3_has_sent_again_is_not_certainly_refused() -> None:
+    refused = Answer(403, _XML, b"<Error><Code>AccessDenied</Code></Error>")
+
+    async def delete(url: str) -> None:
+        async with _s3(url) as objects:
+            problems = await objects.delete({"name": '"e"'})
+            assert {key: type(one) for key, one in problems.items()} == {"name": StoreError}
+
+    with answering(Answer(500), refused) as server:
+        anyio.run(delete, server.url)
+        assert len(server.asked) == 2
+
+
 def test_what_is_deleted_alone_is_not_refused_with_the_rest() -> None:
     refused = Answer(403, _XML, b"<Error><Code>AccessDenied</Code></Error>")
 

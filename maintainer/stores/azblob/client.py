@@ -168,7 +168,7 @@ class Container(Sender):
             if left := [key for key in tags if _is_open(answers.get(key))]:
                 await anyio.sleep(wait)
                 retried |= set(left) if wait else set()
-                call = self._delete_all({key: tags[key] for key in left})
+                call = self._delete_all({key: tags[key] for key in left}, retried)
                 try:
                     answers |= await self.send("delete", left[0], call)
                 except RefusedError as error:
@@ -176,10 +176,17 @@ class Container(Sender):
         problems = {key: _problem(key, answers.get(key), retried) for key in tags}
         return {key: problem for key, problem in problems.items() if problem}
 
-    async def _delete_all(self, tags: Mapping[str, str | None]) -> Mapping[str, AsyncHttpPart]:
-        """Delete blobs by one request; return the answer for each: they come in its order."""
+    async def _delete_all(
+        self, tags: Mapping[str, str | None], retried: set[str]
+    ) -> Mapping[str, AsyncHttpPart]:
+        """Delete blobs by one request; return the answer for each: they come in its order.
+
+        If the SDK sends it again, they are added to `retried`.
+        """
         deletions = [{"name": key, **_only_over(tag)} for key, tag in tags.items()]
-        parts = await self._client.delete_blobs(*deletions, raise_on_any_failure=False)
+        parts = await self._client.delete_blobs(
+            *deletions, raise_on_any_failure=False, retry_hook=lambda **_: retried.update(tags)
+        )
         return dict(zip(tags, [part async for part in parts], strict=False))
 
     async def notes(self, layout: Layout, now: datetime) -> tuple[StoreNote, ...]:

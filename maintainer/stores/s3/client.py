@@ -309,10 +309,17 @@ def _translate(what: str, error: ClientError) -> StoreError:
         return UnknownCacheError(printable(code))
     if code in _UNREADABLE:
         return UnreadableError(Cause.NO_CONTENT, problem)
-    for codes, kind in _KINDS.items():
-        if code in codes:
-            return kind(problem)
-    return StoreError(problem)
+    kinds = (kind for codes, kind in _KINDS.items() if code in codes)
+    kind = next(kinds, StoreError)
+    # What the SDK has sent again may have been carried out at first.
+    is_certain = kind is not RefusedError or not _is_retried(error)
+    return (kind if is_certain else StoreError)(problem)
+
+
+def _is_retried(error: ClientError) -> bool:
+    """Whether the SDK had sent the same before, and lost the answer or got a temporary one."""
+    metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    return bool(metadata.get("RetryAttempts"))
 
 
 def _object(
