@@ -252,6 +252,19 @@ def test_what_was_looked_at_right_before_is_looked_at_again_before_each_retry(
     assert len(server.requests) == 4
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_deletion_whose_answer_was_lost_is_one(server: Server, *, is_lost: bool) -> None:
+    version = Version(1, datetime(2026, 1, 1, tzinfo=UTC), is_tagged=False)
+    for name in (_OTHER, "1"):
+        server.on(name, *([Reply(502)] if is_lost else []), Reply(404))
+
+    async def ask(client: Client) -> list[bool]:
+        packages = Packages(client._http, "", "", "t", _place=server.url)
+        return [await client.delete_manifest(_OTHER), await packages.delete(version)]
+
+    assert _ask(server, ask, _ME) == [is_lost] * 2
+
+
 def test_a_page_of_a_proxy_is_neither_a_blob_nor_a_manifest(server: Server) -> None:
     for name in ("a", _BLOB):
         server.on(name, html())

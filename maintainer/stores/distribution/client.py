@@ -295,7 +295,8 @@ class Client:
         except DeniedError as error:
             raise DeletionRefusedError(str(error)) from None
         if answer.is_success or answer.status == HTTPStatus.NOT_FOUND:
-            return answer.is_success
+            # If the answer to an earlier attempt was lost, that one has deleted it.
+            return answer.is_success or answer.in_doubt
         raise DeletionRefusedError(str(refused(answer, self._message(answer))))
 
     async def why_not_deletable(self, unknown: Digest) -> str | None:

@@ -108,7 +108,8 @@ class Packages:
         url = f"{self._place}/{version.id}"
         answer = await _send(self.http, self.token, "DELETE", url, recheck=recheck)
         if answer.status == HTTPStatus.NOT_FOUND:
-            return False
+            # If the answer to an earlier attempt was lost, that one has deleted it.
+            return answer.in_doubt
         if answer.status in _KEPT:
             raise ChangedError(str(refused(answer, _message(answer))))
         if not answer.is_success:
