@@ -1161,6 +1161,29 @@ def test_an_object_that_may_not_be_deleted_is_reported_and_the_others_go(
     assert report.problems == (f"{kept} was not deleted: AccessDenied: Access Denied",)
 
 
+def test_an_object_that_may_not_even_be_looked_up_is_reported_and_the_others_go(
+    moto: Moto, memory: Memory
+) -> None:
+    moto.export("api", "base", "api")
+    orphans = {BLOBS + blob_of(f"orphan {number}") for number in range(20)}
+    for key in orphans:
+        moto.put(key, b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=27)
+    hidden = max(orphans)  # Encrypted with a key that runs may not use, say.
+
+    def refuse(what: str, true: Reply) -> Reply:
+        is_hidden = what.startswith("HEAD ") and hidden in what
+        return ("403 Forbidden", {}, b"") if is_hidden else true
+
+    moto.lie = refuse
+    report = _gc(moto, memory, status="failed")
+
+    assert orphans & _keys(moto) == {hidden}
+    [refused] = report.undeleted
+    assert isinstance(refused.outcome, Refused)
+
+
 def test_a_name_that_may_not_be_deleted_is_reported_and_the_others_go(
     moto: Moto, memory: Memory
 ) -> None:

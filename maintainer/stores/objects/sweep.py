@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import Digest
 from maintainer.concurrency import for_each
-from maintainer.errors import ChangedError, StoreError
+from maintainer.errors import ChangedError, EntryError, RefusedError, StoreError
 from maintainer.model.entry import KnownEntry
 from maintainer.sanitize import printable
 from maintainer.stores.base import RunContext
@@ -96,10 +96,14 @@ class Deletions:
         if not self._layout.touches:
             await self._look_again()
         for one in batch:
-            one.error = self._veto(one, one.found) if one.found else None
+            one.error = one.error or (self._veto(one, one.found) if one.found else None)
 
     async def _look_up(self, deletion: _Deletion) -> None:
-        deletion.found = await self._objects.head(deletion.entry.key)
+        try:
+            deletion.found = await self._objects.head(deletion.entry.key)
+        except RefusedError as error:
+            # Its own encryption may be the reason, so others may be shown and deleted.
+            deletion.error = EntryError(str(error))
 
     async def _look_again(self) -> None:
         """Read the indexes that builds have written since, and the run has not read yet."""
