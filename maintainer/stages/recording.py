@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
@@ -48,6 +48,8 @@ _PAUSE = timedelta(seconds=15)
 """The pause between two checks whether an export has ended."""
 _MOMENT = timedelta(microseconds=1)
 """Two probes differ in time by at least this."""
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before any run."""
 
 
 async def record_probe(run: Run, looked: Probed) -> Recorded:
@@ -108,9 +110,8 @@ def _record(run: Run, looked: Probed) -> Recorded:
 def _deleted_by_runs(run: Run, connection: Connection, looked: Probed) -> frozenset[IndexId]:
     """Return the known names that runs have deleted since the last one that was done."""
     known, prefix = looked.known, looked.probe.facts.index_prefix
-    if known.probed_at is None:
-        return frozenset()
-    keys = swept_since(connection, run.target_id, known.probed_at)
+    # A first run that failed on the way has deleted names, too.
+    keys = swept_since(connection, run.target_id, known.probed_at or _EVER)
     names = {key.removeprefix(prefix) for key in keys}
     return frozenset(one for one in known.places if one.is_named and one.scope in names)
 

@@ -1204,6 +1204,47 @@ def test_a_name_that_may_not_be_deleted_is_reported_and_the_others_go(
     assert isinstance(refused.outcome, Refused)
 
 
+def test_names_that_a_first_run_has_deleted_that_failed_are_no_loss(
+    moto: Moto, memory: Memory
+) -> None:
+    for number in range(6):
+        moto.export(f"commit-{number}", "base", f"step {number}")
+    moto.now += timedelta(days=40)
+    moto.export("main", "base", "main")
+    _deny(moto, f"{MANIFESTS}commit-3")
+    rules: dict[str, Any] = {"guarded": True, "rules": [{"prefix": MANIFESTS, "unused_for": "30d"}]}
+
+    for deleted in (5, 0, 0):
+        report = _gc(moto, memory, status="failed", **rules)
+        [problem] = report.problems
+        assert problem.startswith(f"{MANIFESTS}commit-3 was not deleted: ")
+        assert report.entries_deleted == deleted
+        moto.now += timedelta(hours=1)
+
+
+def test_when_the_answer_to_the_last_deletion_of_a_first_run_is_lost_the_next_runs_go_on(
+    moto: Moto, memory: Memory
+) -> None:
+    more: dict[str, Any] = {"guarded": True, "merged_tag": ""}
+    moto.export("api", "base", "api")
+    moto.now += timedelta(days=31)
+    more["rules"] = [{"prefix": MANIFESTS, "unused_for": "30d"}]
+
+    def lose(what: str, true: Reply) -> Reply:
+        is_deletion = what.startswith("DELETE ")
+        return ("500 Internal Server Error", {}, b"") if is_deletion else true
+
+    moto.lie = lose
+    _gc(moto, memory, status="failed", **more)
+    moto.lie = None
+
+    for _ in range(3):
+        moto.now += timedelta(hours=30)
+        _gc(moto, memory, **more)
+
+    assert not [key for key in moto.keys if key.startswith(BLOBS) and key != _CLAIM]
+
+
 def test_where_nothing_may_be_deleted_the_sweep_ends_early(moto: Moto, memory: Memory) -> None:
     moto.export("api", "base", "api")
     for number in range(400):
