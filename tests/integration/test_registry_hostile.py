@@ -252,6 +252,16 @@ def test_what_was_looked_at_right_before_is_looked_at_again_before_each_retry(
     assert len(server.requests) == 4
 
 
+def test_a_proxy_that_shows_no_size_for_head_makes_no_blob_missing(server: Server) -> None:
+    def answer(request: Request) -> Reply:
+        return Reply(200, b"" if request.method == "HEAD" else b"{}")
+
+    server.on(_BLOB, answer)
+
+    assert _ask(server, lambda client: client.has_blob(_BLOB))
+    assert [one.method for one in server.requests] == ["HEAD", "GET"]
+
+
 @pytest.mark.parametrize("is_lost", [True, False])
 def test_a_deletion_whose_answer_was_lost_is_one(server: Server, *, is_lost: bool) -> None:
     version = Version(1, datetime(2026, 1, 1, tzinfo=UTC), is_tagged=False)
