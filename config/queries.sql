@@ -14,12 +14,13 @@ WHERE state = 'dangling'
 ORDER BY size DESC
 LIMIT 10;
 
--- 2. Which layers do several scopes share? Losing one of these hurts most.
+-- 2. Which layers do several scopes share? Losing one of these hurts most. The merge needs all of them.
 SELECT blob_uses.digest, count(DISTINCT blob_uses.scope) AS scopes,
        group_concat(DISTINCT blob_uses.scope) AS which, coalesce(max(blobs.size), 0) AS size
 FROM blob_uses
 JOIN blobs ON blobs.target = blob_uses.target AND blobs.digest = blob_uses.digest
 WHERE blob_uses.is_stored AND NOT blob_uses.is_superseded AND blobs.missing_since IS NULL
+  AND blob_uses.scope <> 'maintained'
 GROUP BY blob_uses.target, blob_uses.digest
 HAVING count(DISTINCT blob_uses.scope) > 1
 ORDER BY scopes DESC, size DESC

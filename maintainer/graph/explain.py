@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -107,6 +108,8 @@ class Explanation(msgspec.Struct, frozen=True):
     """From the first of those indexes to it: records, a result, and layers from the bottom up."""
     left_out: tuple[Reference, ...]
     """Indexes that have no room for the results that need it."""
+    lost: tuple[Reference, ...]
+    """If it is gone: the indexes that have lost results with it, which are still remembered."""
     last_referenced: Reference | None
     """If it is unreferenced: the last index that referenced it."""
     grace: timedelta
@@ -143,7 +146,9 @@ def _explain(
 ) -> Explanation:
     digest = subject if kind == "blob" else None
     occurrences = _occurrences(connection, target_id, kind, subject)
-    remembered = _needs(connection, target_id, digest) if digest else []
+    missing = load_missing(connection, target_id) if digest else frozenset()
+    remembered = _needs(connection, target_id, digest, missing) if digest else []
+    is_gone = digest in missing
     states = {one.state for one in occurrences if one.missing_since is None}
     # A run decides at the end of which results there is room for; until the next one, that holds.
     nothing_fits = states == {State.DANGLING}
@@ -163,6 +168,7 @@ def _explain(
         uses=tuple(need.use for need in needs),
         path=needs[0].path() if needs else (),
         left_out=() if needs else tuple(one.use for one in remembered),
+        lost=_lost(connection, target_id, digest, missing) if digest and is_gone else (),
         last_referenced=last,
         grace=_grace(connection, target_id),
         exported_at=blob and blob.needed_at,
@@ -315,10 +321,19 @@ class _Need:
         )
 
 
-def _needs(connection: Connection, target_id: int, digest: str) -> list[_Need]:
+def _lost(
+    connection: Connection, target_id: int, digest: str, missing: AbstractSet[Digest]
+) -> tuple[Reference, ...]:
+    """Find the indexes that would have results again if a blob that is gone came back."""
+    needs = _needs(connection, target_id, digest, missing - {Digest(digest)})
+    return tuple(one.use for one in needs)
+
+
+def _needs(
+    connection: Connection, target_id: int, digest: str, missing: AbstractSet[Digest]
+) -> list[_Need]:
     """Find the indexes whose live results need a blob, those that are stored first."""
     blob = Digest(digest)
-    missing = load_missing(connection, target_id)
     found = []
     for row, config in _merges(connection, target_id):
         if blob not in config.blobs:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, case, func, select
 
-from maintainer.cacheconfig import CacheConfig, Digest, decode
+from maintainer.cacheconfig import CacheConfig, Digest, Sink, decode
 from maintainer.cacheconfig.model import NO_PARENT
 from maintainer.cacheconfig.order import dependency_order
 from maintainer.errors import MaintainerError
@@ -73,6 +73,10 @@ def load_forest(
     ]
 
 
+# A merge has the layers of all others: those would have none left to show.
+_is_merge = case((GENERATION.c.sink == Sink.MERGE, 1), else_=0)
+
+
 def _newest(scope: str | None) -> Select[*tuple[Any, ...]]:
     """Select the newest generation of each index, stored ones first, if anything is known of it."""
     place = func.row_number().over(
@@ -104,7 +108,7 @@ def _newest(scope: str | None) -> Select[*tuple[Any, ...]]:
         .join(SCOPE, SCOPE.c.id == GENERATION.c.scope_id)
         .join(REF, REF.c.id == GENERATION.c.ref_id)
         .where(numbered.c.place == 1)
-        .order_by("target", "scope", "ref", GENERATION.c.key)
+        .order_by("target", _is_merge, "scope", "ref", GENERATION.c.key)
     )
     return newest if scope is None else newest.where(SCOPE.c.name == scope)
 

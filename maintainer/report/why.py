@@ -150,6 +150,10 @@ def _format_need(explanation: Explanation) -> Iterator[str]:
             yield f"  {format_count(use.results, 'result')} of {use.key}{_in(use.ref)}{remembered}"
         yield f"The shortest path to it from {explanation.uses[0].key}:"
         yield from _format_path(explanation)
+    elif explanation.lost and not explanation.departure:
+        yield "Gone with it, until a build makes it again:"
+        for use in explanation.lost:
+            yield f"  {format_count(use.results, 'result')} of {use.key}{_in(use.ref)}"
     elif explanation.kind == "blob" and explanation.last_referenced:
         named = explanation.last_referenced
         stored = (

@@ -337,6 +337,24 @@ class TestWhy:
         ):
             _ask(known, name)
 
+    @pytest.mark.each_database
+    def test_of_a_layer_that_is_gone_it_says_which_results_went_with_it(self, world: World) -> None:
+        world.build("base", "api", "test", scope="api")
+        world.build("base", "web", scope="web")
+        world.gc()
+        world.evict("api")
+        world.gc()
+
+        told = _ask(world, blob_of("api"))
+
+        assert [(one.results, one.key[:9]) for one in told.lost] == [(2, "index-api")]
+        shown = _shown(_why(told))
+        assert "Gone with it, until a build makes it again:\n  2 results of index-api" in shown
+        assert not _ask(world, blob_of("web")).lost
+        world.build("base", "api", scope="api")
+        world.gc()
+        assert "Needed by 2 live results" in _shown(_why(_ask(world, blob_of("api"))))
+
     @pytest.mark.parametrize("name", ["", " ", "sha256:"])
     def test_an_empty_name_is_not_looked_for(self, known: World, name: str) -> None:
         with pytest.raises(MaintainerError, match="without a name: use a key or a digest"):
@@ -367,6 +385,16 @@ class TestTree:
         shown = _shown(render_forest(_forest(world)))
 
         assert f"{blob_of('base')[:19]}    1.0 kB  1 result  shown above, in api" in shown
+
+    @pytest.mark.each_database
+    def test_the_merge_comes_last_because_it_has_the_layers_of_all_others(
+        self, world: World
+    ) -> None:
+        world.build("base", "api", scope="api")
+        world.build("base", "web", scope="web")
+        world.gc(merged_scope="all")
+
+        assert [tree.scope for tree in _forest(world)] == ["api", "web", "all"]
 
     def test_a_scope_is_told_from_others_and_an_unknown_one_is_an_error(self, world: World) -> None:
         world.build("base", "api", scope="api")

@@ -192,12 +192,12 @@ def test_a_later_run_that_saw_nothing_is_not_called_the_first() -> None:
 
 
 def test_a_command_in_a_summary_is_code_as_a_whole() -> None:
-    advice = "Run `maintainer gc` without `--dry-run`, or ask @octo."
+    advice = "Run `maintainer gc` without `--dry-run`, lower `keep_free`, or ask @octo."
     report = a_report(verdict=Verdict("attention", "message", advice))
 
     assert (
         "**To do:** Run <code>maintainer gc</code> without <code>--dry-run</code>, "
-        "or ask <code>&#64;octo.</code>"
+        "lower <code>keep_free</code>, or ask <code>&#64;octo.</code>"
     ) in render_markdown(report)
 
 

@@ -2,8 +2,12 @@
 
 import re
 
-COMMAND = re.compile(r"`(maintainer [a-z -]+|--[a-z-]+)`", re.ASCII)
-"""Commands between backticks in our own sentences, shown as code."""
+_NAMES = (
+    "actions|closed_refs|entries|keep_free|maintained|max_index_size|max_merge_size|max_requests|"
+    "merged_scope|merged_tag|quota"
+)
+COMMAND = re.compile(rf"`(maintainer [a-z -]+|--[a-z-]+|{_NAMES}|gh cache delete)`", re.ASCII)
+"""What our own sentences have between backticks, shown as code: commands, options and names."""
 QUESTIONS = (
     "Is my cache healthy?",
     "What takes the space?",

@@ -330,7 +330,7 @@ class Client:
         except PlainHttpError as error:
             if not self._is_ours(httpx2.URL(call.url)):
                 raise
-            advice = "if it speaks plain HTTP, add `insecure=true` to `registry://`"
+            advice = "if it speaks plain HTTP, add `?insecure=true` to its address"
             raise StoreError(f"{error}: {advice}") from None
 
     def _message(self, answer: Answer) -> str:
