@@ -28,7 +28,8 @@ def format_actions(report: Report) -> str:
         return f"wrote {written}, and had nothing to delete"
     if not report.tried_to_delete:
         entries = f"{format_count(deletes.actions, 'entry')} ({format_size(deletes.size)})"
-        return f"wrote {written}, and deferred {entries} to a run that may delete"
+        later = "the next run" if cut_off(report) else "a run that may delete"
+        return f"wrote {written}, and deferred {entries} to {later}"
     deleted = format_part(report.entries_deleted, deletes.actions, "entry")
     freed = format_size(report.bytes_freed)
     return f"wrote {written} and deleted {deleted} ({freed}){_format_gone(report)}"

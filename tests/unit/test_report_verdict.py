@@ -623,6 +623,13 @@ def test_losses_are_told_with_what_took_them(more: dict[str, object], who: str) 
             {"actions": (WRITE, msgspec.structs.replace(DELETE, outcome=Planned()))},
             "wrote 1 index, and deferred 1 entry (90 B) to a run that may delete",
         ),
+        (
+            {
+                "actions": (WRITE, msgspec.structs.replace(DELETE, outcome=Planned())),
+                "notes": (NoteReport(UNFINISHED, "time is up"),),
+            },
+            "wrote 1 index, and deferred 1 entry (90 B) to the next run",
+        ),
         ({"actions": (WRITE, DELETE)}, "wrote 1 index and deleted 1 entry (90 B)"),
         ({"actions": (WRITE,)}, "wrote 1 index, and had nothing to delete"),
     ],
