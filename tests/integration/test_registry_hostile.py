@@ -414,7 +414,7 @@ def test_a_registry_without_tls_is_reported_at_once_with_the_setting_that_allows
 ) -> None:
     caplog.set_level("INFO")
 
-    with pytest.raises(StoreError, match=r"TLS, WRONG_VERSION_NUMBER: .* add `insecure=true`"):
+    with pytest.raises(StoreError, match=r"TLS, WRONG_VERSION_NUMBER: .* add `\?insecure=true`"):
         _ask(server, Client.tags, insecure=False)
 
     assert "retrying" not in caplog.text
