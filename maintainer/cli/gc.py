@@ -14,6 +14,7 @@ from maintainer.cli.options import (
     QuietOption,
     read_duration,
     read_settings,
+    verbose_option,
 )
 from maintainer.cli.output import print_json, print_layout
 from maintainer.errors import UsageError
@@ -135,15 +136,7 @@ def gc(
     json: JsonOption = False,
     log_format: LogFormatOption = None,
     quiet: QuietOption = False,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose",
-            "-v",
-            help="Print the whole report, and more log lines on stderr.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    verbose: Annotated[bool, verbose_option("Print the whole report")] = False,
 ) -> None:
     """Do one full run on a cache, by default the Actions cache that the environment names."""
     if store == "help":

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.models import OptionInfo
 
 from maintainer.cli.help import OUTPUT
 from maintainer.database_url import DEFAULT, check_database, is_configured
@@ -40,10 +41,18 @@ JsonOption = Annotated[
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)
 ]
-VerboseOption = Annotated[
-    bool,
-    typer.Option("--verbose", "-v", help="Print more log lines on stderr.", rich_help_panel=OUTPUT),
-]
+
+
+def verbose_option(prints: str = "") -> OptionInfo:
+    """Return the option; `prints` is what it has the command print, beside log lines."""
+    said = (
+        f"{prints}, and more log lines on stderr." if prints else "Print more log lines on stderr."
+    )
+    option: OptionInfo = typer.Option("--verbose", "-v", help=said, rich_help_panel=OUTPUT)
+    return option
+
+
+VerboseOption = Annotated[bool, verbose_option()]
 LogFormatOption = Annotated[
     Literal["text", "json"] | None,
     typer.Option(

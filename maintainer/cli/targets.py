@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from maintainer.cli.help import OUTPUT
-from maintainer.cli.options import ConfigOption, JsonOption, read_settings
+from maintainer.cli.options import ConfigOption, JsonOption, read_settings, verbose_option
 from maintainer.cli.output import print_json, print_layout
 
 if TYPE_CHECKING:
@@ -17,15 +16,7 @@ def targets(
     *,
     config: ConfigOption = None,
     json: JsonOption = False,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose",
-            "-v",
-            help="Also print what is ignored, and more log lines on stderr.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
+    verbose: Annotated[bool, verbose_option("Also print what is ignored")] = False,
 ) -> None:
     """Show the targets that are configured, and those that are found by [[discover]]. It searches
     now, changes nothing, and needs no database.

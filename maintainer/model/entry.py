@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
@@ -12,6 +12,9 @@ from maintainer.cacheconfig import Digest, Key, Ref
 from maintainer.model.reason import Reason
 
 _T = TypeVar("_T")
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before anything was stored."""
 
 
 @dataclass(frozen=True, slots=True)

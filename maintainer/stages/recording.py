@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
@@ -21,6 +21,7 @@ from maintainer.graph.record import record
 from maintainer.graph.runs import note_read
 from maintainer.graph.shared_names import find_shared_names
 from maintainer.mark import mark
+from maintainer.model.entry import LONG_AGO
 from maintainer.model.export import Export
 from maintainer.model.memory import Probe
 from maintainer.model.reason import (
@@ -48,8 +49,6 @@ _PAUSE = timedelta(seconds=15)
 """The pause between two checks whether an export has ended."""
 _MOMENT = timedelta(microseconds=1)
 """Two probes differ in time by at least this."""
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before any run."""
 
 
 async def record_probe(run: Run, looked: Probed) -> Recorded:
@@ -111,7 +110,7 @@ def _deleted_by_runs(run: Run, connection: Connection, looked: Probed) -> frozen
     """Return the known names that runs have deleted since the last one that was done."""
     known, prefix = looked.known, looked.probe.facts.index_prefix
     # A first run that failed on the way has deleted names, too.
-    keys = swept_since(connection, run.target_id, known.probed_at or _EVER)
+    keys = swept_since(connection, run.target_id, known.probed_at or LONG_AGO)
     names = {key.removeprefix(prefix) for key in keys}
     return frozenset(one for one in known.places if one.is_named and one.scope in names)
 

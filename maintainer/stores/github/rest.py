@@ -6,7 +6,7 @@ Source: https://docs.github.com/rest/actions/cache
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, TypeVar
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from aiolimiter import AsyncLimiter
 from maintainer.cacheconfig import ENTRY_VERSION, IndexKey, Ref, hash_ref, parse_key
 from maintainer.concurrency import MAX_CONCURRENT, for_each
 from maintainer.errors import RefusedError, StoreError, UnknownCacheError
-from maintainer.model.entry import Listing, StoredEntry, StoreLimits
+from maintainer.model.entry import LONG_AGO, Listing, StoredEntry, StoreLimits
 from maintainer.spool import Mapped, NumberSet, Spool
 from maintainer.stores.github.credentials import Credentials, forget_token
 from maintainer.stores.github.keyed import MAX_NAME_LENGTH, PAGE
@@ -41,7 +41,6 @@ _MAX_PAGES_READ = 4 * MAX_CONCURRENT
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Gigabytes = Annotated[int, msgspec.Meta(gt=0, le=10**9)]
-_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = 2**40
 """Bytes. A sum of sizes is stored, too."""
 _FIRST_YEAR = 2019
@@ -440,8 +439,8 @@ def _entry(entry: _Entry) -> StoredEntry | None:
         key=entry.key or "",
         version=entry.version or "",
         size=min(entry.size_in_bytes or 0, _LARGEST),
-        created_at=created_at or accessed_at or _LONG_AGO,
-        last_accessed_at=accessed_at or created_at or _LONG_AGO,
+        created_at=created_at or accessed_at or LONG_AGO,
+        last_accessed_at=accessed_at or created_at or LONG_AGO,
         parsed=parsed if may_be_ours else None,
     )
 

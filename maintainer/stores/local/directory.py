@@ -6,7 +6,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import anyio.lowlevel
@@ -17,7 +17,15 @@ from maintainer.cacheconfig.oci import IMPORT_LIMIT
 from maintainer.errors import StoreError, UnfinishedError, UnknownCacheError, UsageError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
-from maintainer.model.entry import Access, KnownEntry, Listing, Refusal, StoredEntry, StoreLimits
+from maintainer.model.entry import (
+    LONG_AGO,
+    Access,
+    KnownEntry,
+    Listing,
+    Refusal,
+    StoredEntry,
+    StoreLimits,
+)
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import Memory
 from maintainer.model.store import Abilities, StoreFacts
@@ -64,7 +72,6 @@ _MOST_LOGGED = 10
 """How many damaged blobs are logged, each in a line."""
 _SKEW = timedelta(days=1)
 """The largest difference between the clock of the files and ours: more than that of time zones."""
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _COARSEST_TIMES = timedelta(seconds=2)
 """File systems such as NFS and FAT cut off the times of files, to so much at most."""
 _ABANDONED = timedelta(days=1)
@@ -241,7 +248,7 @@ class Directory:
             return frozenset()  # Nothing is known, so nothing is known to be unreferenced.
         former: set[Digest] = set()
         # A run that was cut off has noticed what is unreferenced, and has not read the manifests.
-        since = min((known.probed_at or _EVER + _SKEW) - _SKEW, now - context.settings.grace)
+        since = min((known.probed_at or LONG_AGO + _SKEW) - _SKEW, now - context.settings.grace)
         for blobs in read_recent_roots(self._files, since, unread):
             if reason := context.budget.reserve(0):
                 raise UnfinishedError("the replaced exports could not all be read", reason)
@@ -355,7 +362,7 @@ def _exported_at(written_at: datetime, known: Memory) -> datetime:
     if known.probed_at is None or known.ended_at is None:
         return written_at
     began_at = known.probed_at - _COARSEST_TIMES
-    return _EVER if began_at <= written_at <= known.ended_at else written_at
+    return LONG_AGO if began_at <= written_at <= known.ended_at else written_at
 
 
 @contextmanager

@@ -6,14 +6,14 @@ What differs between services is behind `Objects`. The guards are here, in `inde
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId
 from maintainer.concurrency import for_each
 from maintainer.errors import ChangedError, StoreError, UnfinishedError, UnreadableError
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Keep
-from maintainer.model.entry import Access, KnownEntry, Listing, StoredEntry, StoreLimits
+from maintainer.model.entry import LONG_AGO, Access, KnownEntry, Listing, StoredEntry, StoreLimits
 from maintainer.model.index import ReadGeneration, UnreadGeneration
 from maintainer.model.memory import Memory
 from maintainer.model.reason import Note
@@ -39,8 +39,6 @@ from maintainer.stores.objects.requests import Object, Objects
 from maintainer.stores.objects.sweep import AHEAD, BATCH, Deletions
 
 _OBJECT = "object"
-_EVER = datetime(1970, 1, 1, tzinfo=UTC)
-"""Before anything was stored."""
 
 
 class ObjectStore:
@@ -236,8 +234,8 @@ class ObjectStore:
             swept |= context.swept(prefix)
         stored = (index for index, places in known.places.items() if places)
         if not all(swept.keys() & self._layout.keys_of(index) for index in stored):
-            return _EVER
-        return max(swept.values(), default=_EVER)
+            return LONG_AGO
+        return max(swept.values(), default=LONG_AGO)
 
     def _nothing_found(self, merged_tag: str) -> tuple[Note, ...]:
         """Return that there is no index to maintain; the merge alone counts only for all names."""
