@@ -511,6 +511,11 @@ def test_when_the_last_name_has_expired_by_a_rule_the_next_runs_go_on(
     assert not [key for key in moto.keys if key.startswith(BLOBS) and key != _CLAIM]
 
 
+def _lose_answers_to_deletions(what: str, true: Reply) -> Reply:
+    """Answer as a service does whose deletions of names succeed, and which says they failed."""
+    return ("500 Internal Server Error", {}, b"") if what.startswith("DELETE ") else true
+
+
 def test_when_the_answer_to_the_last_deletion_of_a_name_is_lost_the_next_runs_go_on(
     moto: Moto, memory: Memory
 ) -> None:
@@ -520,11 +525,7 @@ def test_when_the_answer_to_the_last_deletion_of_a_name_is_lost_the_next_runs_go
     moto.now += timedelta(days=31)
     more["rules"] = [{"prefix": MANIFESTS, "unused_for": "30d"}]
 
-    def lose(what: str, true: Reply) -> Reply:
-        is_deletion = what.startswith("DELETE ")
-        return ("500 Internal Server Error", {}, b"") if is_deletion else true
-
-    moto.lie = lose
+    moto.lie = _lose_answers_to_deletions
     lost = _gc(moto, memory, status="failed", **more)
     moto.lie = None
     assert [type(one.outcome) for one in lost.undeleted] == [Failed]
@@ -1230,11 +1231,7 @@ def test_when_the_answer_to_the_last_deletion_of_a_first_run_is_lost_the_next_ru
     moto.now += timedelta(days=31)
     more["rules"] = [{"prefix": MANIFESTS, "unused_for": "30d"}]
 
-    def lose(what: str, true: Reply) -> Reply:
-        is_deletion = what.startswith("DELETE ")
-        return ("500 Internal Server Error", {}, b"") if is_deletion else true
-
-    moto.lie = lose
+    moto.lie = _lose_answers_to_deletions
     _gc(moto, memory, status="failed", **more)
     moto.lie = None
 
