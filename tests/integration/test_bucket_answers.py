@@ -441,6 +441,7 @@ def test_only_what_was_sent_once_is_certainly_refused(monkeypatch: pytest.Monkey
     assert kinds == [StoreError, RefusedError, StoreError]
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("whole", [True, False])
 def test_what_the_sdk_of_azure_has_sent_again_is_not_certainly_refused(*, whole: bool) -> None:
     kinds: list[type[Exception]] = []
