@@ -142,6 +142,10 @@ def content_digest(content: bytes) -> Digest:
     return Digest(f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
+NO_CONTENT = content_digest(b"")
+"""The digest of a blob that is empty, and ought to be."""
+
+
 def matches(digest: Digest, content: bytes) -> bool:
     """Whether content matches its digest."""
     algorithm, _, digits = digest.partition(":")

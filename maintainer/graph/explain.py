@@ -146,9 +146,9 @@ def _explain(
 ) -> Explanation:
     digest = subject if kind == "blob" else None
     occurrences = _occurrences(connection, target_id, kind, subject)
-    missing = load_missing(connection, target_id) if digest else frozenset()
-    remembered = _needs(connection, target_id, digest, missing) if digest else []
-    is_gone = digest in missing
+    missing = load_missing(connection, target_id)
+    found = _needs(connection, target_id, digest, missing) if digest else []
+    remembered, lost = ([], found) if digest in missing else (found, [])
     states = {one.state for one in occurrences if one.missing_since is None}
     # A run decides at the end of which results there is room for; until the next one, that holds.
     nothing_fits = states == {State.DANGLING}
@@ -168,7 +168,7 @@ def _explain(
         uses=tuple(need.use for need in needs),
         path=needs[0].path() if needs else (),
         left_out=() if needs else tuple(one.use for one in remembered),
-        lost=_lost(connection, target_id, digest, missing) if digest and is_gone else (),
+        lost=tuple(one.use for one in lost),
         last_referenced=last,
         grace=_grace(connection, target_id),
         exported_at=blob and blob.needed_at,
@@ -321,24 +321,20 @@ class _Need:
         )
 
 
-def _lost(
-    connection: Connection, target_id: int, digest: str, missing: AbstractSet[Digest]
-) -> tuple[Reference, ...]:
-    """Find the indexes that would have results again if a blob that is gone came back."""
-    needs = _needs(connection, target_id, digest, missing - {Digest(digest)})
-    return tuple(one.use for one in needs)
-
-
 def _needs(
     connection: Connection, target_id: int, digest: str, missing: AbstractSet[Digest]
 ) -> list[_Need]:
-    """Find the indexes whose live results need a blob, those that are stored first."""
+    """Find the indexes whose live results need a blob, those that are stored first.
+
+    Of a blob that is missing itself, those whose results would be live if it came back.
+    """
     blob = Digest(digest)
+    others = missing - {blob}
     found = []
     for row, config in _merges(connection, target_id):
         if blob not in config.blobs:
             continue
-        merged = prune(config, config.blobs - missing)
+        merged = prune(config, config.blobs - others)
         needs = tuple(needs_of(merged, blob))
         if needs:
             is_stored = row.missing_since is None

@@ -1,7 +1,6 @@
 """Builds a report from what a run has seen and done."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -10,14 +9,14 @@ import msgspec
 from maintainer import __version__
 from maintainer.cacheconfig import Digest, IndexId, Ref
 from maintainer.model.checks import CheckTotals
-from maintainer.model.decision import Deletion, Heal, Keep, Plan, RewriteResult
+from maintainer.model.decision import Deletion, Heal, Keep, RewriteResult
 from maintainer.model.entry import StoreLimits
 from maintainer.model.marks import Marks
 from maintainer.model.outcome import Kept
 from maintainer.model.reason import Note, UnreadIndex, code_of
 from maintainer.model.room import RoomDecision
 from maintainer.model.store import Abilities
-from maintainer.report.carried_out import CarriedOut
+from maintainer.report.carried_out import CarriedOut, Decided
 from maintainer.report.indexes import report_indexes
 from maintainer.report.model import (
     ActionReport,
@@ -43,16 +42,6 @@ from maintainer.report.totals import EntryTotals
 from maintainer.report.verdict import judge
 from maintainer.sanitize import printable
 from maintainer.stores.http.requests import RequestLog
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """The plan of a run, and the marks that it was made from."""
-
-    marks: Marks
-    plan: Plan
-    blocked_since: datetime | None
-    """Since when runs have deleted nothing, if they do not."""
 
 
 class ReportBuilder:
@@ -143,16 +132,17 @@ class ReportBuilder:
         blob_sizes: Mapping[Digest, int],
         requests: RequestLog,
     ) -> Report:
-        marks, plan, done = decided.marks, decided.plan, self.carried_out
+        marks, done = decided.marks, self.carried_out
         access, sizes = marks.snapshot.access, BlobSizes(marks, blob_sizes)
+        contents = done.contents(decided)
         totals = self._totals()
         return msgspec.structs.replace(
             report,
             readable=tuple(sorted(access.readable)),
             writable=tuple(sorted(access.writable)),
             entries=totals,
-            indexes=report_indexes(marks, plan, done, self.entries, sizes),
-            results=total_results(marks, plan, done, sizes),
+            indexes=report_indexes(decided, done, contents, self.entries, sizes),
+            results=total_results(marks, contents, sizes),
             blocked=_blocked(decided),
             broken_tags=_broken_tags(marks, done.done),
             indexes_broken=_count_broken(marks),

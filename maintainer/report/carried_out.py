@@ -1,4 +1,4 @@
-"""What a run has carried out of its plan. Pure."""
+"""What a run has decided, and what it has carried out of that. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,18 @@ from datetime import datetime
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId
 from maintainer.cacheconfig.timestamps import to_datetime
 from maintainer.model.decision import Heal, Plan, RewriteResult, WriteIndex
-from maintainer.model.marks import Index
+from maintainer.model.marks import Index, Marks
 from maintainer.model.outcome import Kept, Outcome, Planned
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The plan of a run, and the marks that it was made from."""
+
+    marks: Marks
+    plan: Plan
+    blocked_since: datetime | None
+    """Since when runs have deleted nothing, if they do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +29,12 @@ class CarriedOut:
     heals: Sequence[Heal]
     dry_run: bool
 
-    def content(self, index: Index, write: WriteIndex | None) -> CacheConfig:
-        """Return what builders can use after the run; for a plan, what they could.
+    def contents(self, decided: Decided) -> dict[IndexId, CacheConfig]:
+        """Return what builders can use of each index after the run; for a plan, what they could."""
+        writes = {write.index: write for write in decided.plan.writes}
+        return {one.id: self._content(one, writes.get(one.id)) for one in decided.marks.indexes}
 
-        `write` is what was planned for the index.
-        """
+    def _content(self, index: Index, write: WriteIndex | None) -> CacheConfig:
         for heal in self.heals:
             if heal.index == index.id and heal.result and heal.result.written:
                 return heal.result.written.config or index.usable

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from maintainer.cacheconfig import CacheConfig, Digest, IndexId, Ref
-from maintainer.model.decision import Plan, WriteIndex
-from maintainer.model.marks import Index, Marks
+from maintainer.model.decision import WriteIndex
+from maintainer.model.marks import Index
 from maintainer.model.reason import Reason
-from maintainer.report.carried_out import CarriedOut
+from maintainer.report.carried_out import CarriedOut, Decided
 from maintainer.report.chains import find_losses, largest_chains
 from maintainer.report.model import IndexReport
 from maintainer.report.reasons import format_outcome, format_reason
@@ -17,13 +17,20 @@ from maintainer.report.totals import EntryTotals
 
 
 def report_indexes(
-    marks: Marks, plan: Plan, carried_out: CarriedOut, entries: EntryTotals, sizes: BlobSizes
+    decided: Decided,
+    carried_out: CarriedOut,
+    contents: Mapping[IndexId, CacheConfig],
+    entries: EntryTotals,
+    sizes: BlobSizes,
 ) -> tuple[IndexReport, ...]:
-    """Return what builders can use of each index, before the run and after it, and why."""
+    """Return what builders can use of each index, before the run and after it, and why.
+
+    `contents` are what they can use of each after the run.
+    """
+    marks, plan = decided.marks, decided.plan
     writes = {write.index: write for write in plan.writes}
-    after = {one.id: carried_out.content(one, writes.get(one.id)) for one in marks.indexes}
     way_before = frozenset().union(*(index.usable.blobs for index in marks.indexes))
-    way_after = frozenset().union(*(config.blobs for config in after.values()))
+    way_after = frozenset().union(*(config.blobs for config in contents.values()))
     way_after |= entries.deleted_blobs
     context = _Context(
         live=marks.snapshot.live_blobs,
@@ -32,11 +39,11 @@ def report_indexes(
         way_before=way_before,
         way_after=way_after,
         gone=entries.deleted_generations,
-        needs=_needs(marks.indexes, after),
+        needs=_needs(marks.indexes, contents),
         reasons={(keep.subject, keep.ref): keep.reason for keep in plan.keeps},
     )
     return tuple(
-        _report_index(index, after[index.id], writes.get(index.id), context)
+        _report_index(index, contents[index.id], writes.get(index.id), context)
         for index in marks.indexes
     )
 

@@ -1,25 +1,25 @@
 """Counts the results that builders can use before and after a run. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from maintainer.cacheconfig import CacheConfig, Digest, count_results, prune
-from maintainer.model.decision import Plan
+from maintainer.cacheconfig import CacheConfig, Digest, IndexId, count_results, prune
 from maintainer.model.marks import Index, Marks
-from maintainer.report.carried_out import CarriedOut
 from maintainer.report.model import ResultTotals
 from maintainer.report.sizes import BlobSizes
 
 
 def total_results(
-    marks: Marks, plan: Plan, carried_out: CarriedOut, sizes: BlobSizes
+    marks: Marks, contents: Mapping[IndexId, CacheConfig], sizes: BlobSizes
 ) -> ResultTotals:
-    """Return how many results builders can use, and how many they cannot use any more."""
-    writes = {write.index: write for write in plan.writes}
+    """Return how many results builders can use, and how many they cannot use any more.
+
+    `contents` are what they can use of each index after the run.
+    """
     indexes = marks.indexes
     before = [index.usable for index in indexes]
-    after = [carried_out.content(index, writes.get(index.id)) for index in indexes]
+    after = contents.values()
     blobs = frozenset[Digest]().union(*(config.blobs for config in after))
     counts = _ResultCounts()
     results = ResultTotals(

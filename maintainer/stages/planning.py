@@ -10,7 +10,7 @@ from maintainer.graph.room import forget_departed
 from maintainer.graph.runs import note_blocked, save_index_marks, save_marks
 from maintainer.model.decision import Plan
 from maintainer.model.marks import Marks
-from maintainer.report.build import Decided
+from maintainer.report.carried_out import Decided
 from maintainer.stages.room import begin_plan, find_room
 from maintainer.stages.run import Marked, Run
 

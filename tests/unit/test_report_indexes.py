@@ -18,7 +18,7 @@ from maintainer.model.outcome import Deferred, Done, Failed, Kept, Outcome, Plan
 from maintainer.model.reason import Exported, WrittenByOtherRun
 from maintainer.model.snapshot import Snapshot
 from maintainer.plan import make_plan
-from maintainer.report.carried_out import CarriedOut
+from maintainer.report.carried_out import CarriedOut, Decided
 from maintainer.report.indexes import report_indexes
 from maintainer.report.model import IndexReport, ResultTotals
 from maintainer.report.results import total_results
@@ -43,14 +43,22 @@ def _report(
     marks = mark(snapshot)
     stored = BlobSizes(marks, _sizes(marks) if sizes is None else sizes)
     plan = make_plan(marks, RULES)
-    found = report_indexes(marks, plan, carried_out, entries or EntryTotals(), stored)
+    decided = Decided(marks, plan, None)
+    contents = carried_out.contents(decided)
+    found = report_indexes(decided, carried_out, contents, entries or EntryTotals(), stored)
     return {one.scope: one for one in found}
 
 
 def _results(snapshot: Snapshot, carried_out: CarriedOut = NOTHING_DONE) -> ResultTotals:
     marks = mark(snapshot)
-    plan = make_plan(marks, RULES)
-    return total_results(marks, plan, carried_out, BlobSizes(marks, _sizes(marks)))
+    return _totals(marks, carried_out, _sizes(marks))
+
+
+def _totals(
+    marks: Marks, carried_out: CarriedOut, sizes: Mapping[Digest, int] | None = None
+) -> ResultTotals:
+    contents = carried_out.contents(Decided(marks, make_plan(marks, RULES), None))
+    return total_results(marks, contents, BlobSizes(marks, sizes or {}))
 
 
 def _sizes(marks: Marks) -> dict[Digest, int]:
@@ -279,7 +287,7 @@ def test_results_for_which_there_is_no_room_are_not_lost() -> None:
     marks = mark(snapshot)
     small = replace(marks, indexes=tuple(_shortened(one) for one in marks.indexes))
 
-    totals = total_results(small, make_plan(small, RULES), NOTHING_DONE, BlobSizes(small, {}))
+    totals = _totals(small, NOTHING_DONE)
 
     assert (totals.possible, totals.lost) == (1, 1)
 
@@ -306,9 +314,7 @@ def test_what_expires_under_a_name_that_a_run_wrote_was_not_dropped(
     expired = replace(marks, indexes=(replace(index, merged=an_index(())),))
     written = RewriteResult(TAG, _read(0, (), of=TAG), ())
 
-    totals = total_results(
-        expired, make_plan(expired, RULES), _rewritten(written), BlobSizes(expired, {})
-    )
+    totals = _totals(expired, _rewritten(written))
 
     assert (totals.before, totals.after, totals.dropped) == (1, 0, dropped)
 
@@ -322,6 +328,6 @@ def test_what_an_owner_has_forgotten_was_not_dropped() -> None:
     less = replace(marks, indexes=forgotten)
     written = (RewriteResult(one, _read(3, (), of=one), ()) for one in (WEB, MERGE))
 
-    totals = total_results(less, make_plan(less, RULES), _rewritten(*written), BlobSizes(less, {}))
+    totals = _totals(less, _rewritten(*written))
 
     assert (totals.before, totals.after, totals.dropped) == (1, 0, 0)

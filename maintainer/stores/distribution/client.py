@@ -12,7 +12,7 @@ from http import HTTPStatus
 import httpx2
 import msgspec
 
-from maintainer.cacheconfig import Digest, content_digest, matches
+from maintainer.cacheconfig import NO_CONTENT, Digest, content_digest, matches
 from maintainer.cacheconfig.keys import is_digest
 from maintainer.cacheconfig.oci import MANIFEST_TYPES
 from maintainer.decoding import JSON_ERRORS, decode_json
@@ -51,7 +51,6 @@ _UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN"})
 _ANY_REFUSAL = frozenset(range(400, 500))
 _NO_SUCH_LIST = (frozenset(range(300, 500)) | {501, 505}) - {HTTPStatus.TOO_MANY_REQUESTS}
 _REFUSED = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-_NOTHING = content_digest(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +239,7 @@ class Client:
         call = Call(kind="look-up", method=method, url=url, follow=True, start=True)
         answer = await self._send(call, PULL, _NO_SUCH)
         is_empty = answer.headers.get("content-length") == "0"
-        return answer.is_success and (not is_empty or digest == _NOTHING)
+        return answer.is_success and (not is_empty or digest == NO_CONTENT)
 
     async def blob(self, digest: Digest, *, limit: int) -> bytes | None:
         """Read a small blob, unchecked; None if there is none. Raises UnreadableError."""

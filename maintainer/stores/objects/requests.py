@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
-from maintainer.cacheconfig import Digest, content_digest
+from maintainer.cacheconfig import NO_CONTENT, Digest
 from maintainer.errors import BudgetExhaustedError, StoreError, UnknownCacheError, UnreadableError
 from maintainer.model.doubt import Cause
 from maintainer.model.reason import StoreNote
@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_NOTHING = content_digest(b"")
 CHUNK = 4 * 1024 * 1024
 """Bytes that are read at once: of something large that is not wanted, no more are read."""
 MAX_SIZE = 2**50
@@ -58,7 +57,7 @@ class Object:
 
     def is_blob(self, digest: Digest) -> bool:
         """Whether it may have the content of a blob: without a byte it has not."""
-        return self.is_readable and (self.size > 0 or digest == _NOTHING)
+        return self.is_readable and (self.size > 0 or digest == NO_CONTENT)
 
 
 class Objects(Protocol):
