@@ -78,7 +78,7 @@ def read_settings(config: Path | None, database: str | None, **more: Any) -> "Se
 
     Raises UsageError, in one line that names the key.
     """
-    from maintainer.settings import load_settings, name_of_store
+    from maintainer.settings import load_settings, name_of
     from maintainer.stores.kinds import check, refuse_unused
 
     given = {"database": database} | more
@@ -92,7 +92,7 @@ def read_settings(config: Path | None, database: str | None, **more: Any) -> "Se
         if (table or key) in overrides:
             name = _OPTIONS.get(key, f"--{key}")
         elif error.key == "store":
-            name = name_of_store()
+            name = name_of(error.key, config)
         else:
             raise
         raise SettingError(error.key, error.problem, name=name) from None

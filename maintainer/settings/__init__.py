@@ -18,7 +18,7 @@ from maintainer.settings.sources import (
     config_file,
     is_folder,
     load_settings,
-    name_of_store,
+    name_of,
     read_sources,
 )
 from maintainer.settings.tables import RoomSettings, RuleSettings, ServeSettings
@@ -51,7 +51,7 @@ __all__ = [
     "config_file",
     "is_folder",
     "load_settings",
-    "name_of_store",
+    "name_of",
     "parse_duration",
     "parse_keep_free",
     "parse_size",

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from maintainer.database_url import PREFIX
 from maintainer.errors import SettingError, UsageError
+from maintainer.sanitize import printable
 from maintainer.settings.common import Settings
 from maintainer.settings.tables import RoomSettings, RuleSettings, ServeSettings
 from maintainer.settings.targets import DiscoverSettings, TargetSettings
@@ -16,11 +17,15 @@ from maintainer.validation import explain
 
 
 def explained(
-    error: ValidationError, path: Path | None, environment: Mapping[str, Any] | None = None
+    error: ValidationError,
+    path: Path | None,
+    environment: Mapping[str, Any] | None = None,
+    file: Mapping[str, Any] | None = None,
 ) -> UsageError:
     """Return the first problem as an error, without the value: it may be a secret.
 
-    `environment` is what our own variables set, and the command line does not.
+    `environment` is what our own variables set, and `file` what the file at `path` does, without
+    what the command line sets.
     """
     problem = error.errors(include_url=False, include_input=False)[0]
     place = problem["loc"]
@@ -29,9 +34,10 @@ def explained(
         unknown = ".".join(map(str, place))
         advice = _advise(place)
         return UsageError(f"{variable or path or 'environment'}: unknown key {unknown!r}{advice}")
-    key = _format_key(place)
-    name = name_setting(key, variable)
-    if problem["type"] == "missing":
+    is_missing = problem["type"] == "missing"
+    in_file = _is_set(file or {}, place[:-1] if is_missing else place)
+    name = name_setting(key := _format_key(place), variable or (str(path) if in_file else ""))
+    if is_missing:
         return UsageError(f"{name} is missing")
     return SettingError(key, explain(problem), name=name)
 
@@ -51,9 +57,9 @@ def unknown_variable(variable: str) -> UsageError:
     return UsageError(f"environment: {variable} is not a setting{advice}")
 
 
-def name_setting(key: str, variable: str) -> str:
-    """Return what messages call a setting: with the variable that sets it, if one does."""
-    return f"setting {key} (from {variable})" if variable else f"setting {key}"
+def name_setting(key: str, origin: str) -> str:
+    """Return what messages call a setting: with the variable or the file that sets it, if any."""
+    return f"setting {key} (from {printable(origin)})" if origin else f"setting {key}"
 
 
 def _is_set(source: Mapping[str, Any], place: Sequence[int | str]) -> bool:

@@ -46,11 +46,12 @@ def config_file(config: Path | None) -> Path | None:
     return config or (Path(os.environ[_CONFIG]) if os.environ.get(_CONFIG) else None)
 
 
-def name_of_store() -> str:
-    """Return what messages call the setting `store`, unless the command line gives it."""
-    variable = f"{PREFIX}STORE"
-    is_set = any(name.upper() == variable and value for name, value in os.environ.items())
-    return name_setting("store", variable if is_set else "")
+def name_of(key: str, config: Path | None) -> str:
+    """Return what messages call a setting at the top, unless the command line gives it."""
+    sources = read_sources(config, {})
+    if key in sources["environment"]:
+        return name_setting(key, f"{PREFIX}{key}".upper())
+    return name_setting(key, str(config_file(config)) if key in sources["file"] else "")
 
 
 def read_sources(
@@ -88,9 +89,9 @@ def load_settings(config: Path | None, overrides: Mapping[str, Any]) -> Settings
     try:
         return Configured(**overrides)
     except ValidationError as error:
-        variables = EnvSettingsSource(Configured)()
-        environment = {key: variables[key] for key in variables.keys() - overrides.keys()}
-        raise explained(error, path, environment) from None
+        sources = (EnvSettingsSource(Configured)(), TomlConfigSettingsSource(Configured)())
+        rest = ({k: one[k] for k in one.keys() - overrides.keys()} for one in sources)
+        raise explained(error, path, *rest) from None
     except SettingsError as error:
         field = _FIELD.search(str(error))
         variable = f"{PREFIX}{field[1].upper()}" if field else "a variable"

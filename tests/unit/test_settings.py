@@ -65,6 +65,13 @@ def _problem(config: Path | None = None, **overrides: Any) -> str:
     return str(caught.value)
 
 
+def _problem_in(config: Path) -> str:
+    """Return the one line that says what is wrong in a file, without the name of the file."""
+    problem, origin = _problem(config), f" (from {config})"
+    assert origin in problem
+    return problem.replace(origin, "")
+
+
 # Which source wins.
 
 
@@ -327,7 +334,7 @@ def test_rules_of_other_tools_are_values(file: Write) -> None:
     ],
 )
 def test_what_is_wrong_with_a_rule_is_named(file: Write, rules: str, problem: str) -> None:
-    assert _problem(file(f"[[room.rules]]\n{rules}")).startswith(f"setting {problem}")
+    assert _problem_in(file(f"[[room.rules]]\n{rules}")).startswith(f"setting {problem}")
 
 
 def test_an_unknown_key_of_a_rule_is_named(file: Write) -> None:
@@ -352,7 +359,7 @@ def test_a_host_that_no_request_could_name_is_refused(file: Write, name: str) ->
     """A proxy would get 421 for ever."""
     path = file(f'[serve]\nhosts = ["cache.example", "{name}"]')
 
-    assert _problem(path) == (
+    assert _problem_in(path) == (
         f"setting serve.hosts: {name!r} is not a host name; write cache.example, without scheme "
         "and port"
     )
@@ -366,7 +373,7 @@ def test_a_host_is_a_name_or_an_address(file: Write, name: str) -> None:
 def test_a_pattern_of_directories_with_nul_is_refused_in_one_line(file: Write) -> None:
     path = file('[[discover]]\nname = "d"\nstore = "local:/tmp/\\u0000x/*"')
 
-    assert _problem(path) == "setting store in [[discover]] number 1 must not contain NUL"
+    assert _problem_in(path) == "setting store in [[discover]] number 1 must not contain NUL"
 
 
 def test_an_unknown_key_of_a_table_is_named(file: Write) -> None:
@@ -443,7 +450,7 @@ def test_a_key_in_the_wrong_table_is_reported_with_the_right_one(
 def test_a_bad_value_in_the_file_is_named_and_not_shown(
     file: Write, key: str, value: str, rule: str
 ) -> None:
-    problem = _problem(file(f"{key} = {value}"))
+    problem = _problem_in(file(f"{key} = {value}"))
 
     assert problem.startswith(f"setting {key}")
     assert rule in problem
@@ -485,8 +492,33 @@ def test_no_variable_is_named_for_a_bad_value_of_the_file_or_the_command_line(
     monkeypatch.setenv("MAINTAINER_GRACE", "1h")
     monkeypatch.setenv("MAINTAINER_SERVE", '{"jitter": "1m"}')
 
-    assert _problem(grace="soon").startswith("setting grace is not")
-    assert _problem(file('[serve]\ninterval = "x"')).startswith("setting serve.interval is not")
+    assert _problem(file('grace = "2h"'), grace="soon").startswith("setting grace is not")
+    path = file('[serve]\ninterval = "x"')
+    assert _problem(path).startswith(f"setting serve.interval (from {path}) is not")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[room]\nkeep_free = "x"', "setting room.keep_free (from PATH) is not a valid amount"),
+        (
+            '[[targets]]\nname = "a"\ngrace = "x"',
+            "setting grace in [[targets]] number 1 (from PATH) is",
+        ),
+        (
+            '[[targets]]\nstore = "s3://a/b"',
+            "setting name in [[targets]] number 1 (from PATH) is missing",
+        ),
+        (
+            '[[targets]]\nname = "a"\n[[targets]]\nname = "a"',
+            "setting targets (from PATH): there are 2",
+        ),
+    ],
+)
+def test_the_file_that_sets_a_bad_value_is_named(file: Write, text: str, problem: str) -> None:
+    path = file(text)
+
+    assert _problem(path).startswith(problem.replace("PATH", str(path)))
 
 
 def test_a_bad_table_in_the_environment_is_named_and_not_shown(
