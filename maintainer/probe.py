@@ -35,7 +35,7 @@ async def probe(
         at=now,
         access=store.access,
         abilities=store.abilities,
-        entries=listing.entries,
+        entries=_without(listing.entries, blobs.unstored),
         listing_complete=blobs.listing_complete,
         read=versions.read,
         unread=versions.unread,
@@ -50,6 +50,11 @@ async def probe(
         damaged_blobs=blobs.damaged,
         facts=versions.facts,
     )
+
+
+def _without(entries: Iterable[StoredEntry], unstored: frozenset[int]) -> Iterable[StoredEntry]:
+    """Return what is stored of what was listed."""
+    return tuple(one for one in entries if one.id not in unstored) if unstored else entries
 
 
 async def wait_for_index(
@@ -84,6 +89,7 @@ class _Blobs:
     unasked: frozenset[Digest] = frozenset()
     broken: frozenset[Digest] = frozenset()
     damaged: frozenset[Digest] = frozenset()
+    unstored: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,12 @@ class _BlobCheck:
         if self.store.abilities.looks_cheaply:
             asked = await self._ask(referenced)
             return _Blobs(
-                referenced, asked.found, self.listing.complete, asked.unasked, damaged=asked.damaged
+                referenced,
+                asked.found,
+                self.listing.complete,
+                asked.unasked,
+                damaged=asked.damaged,
+                unstored=asked.unstored,
             )
         listed = _Listed(referenced, self.listing.entries, known, self.store.access.readable)
         listed.live -= self.listing.empty

@@ -69,6 +69,8 @@ class Existing:
     """Those that the budget did not allow to look up."""
     damaged: frozenset[Digest] = frozenset()
     """Those that this look found with another content than they should have: not among `found`."""
+    unstored: frozenset[int] = frozenset()
+    """The entries, by their numbers, that were listed, and turn out not to be stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,29 @@ def test_a_run_of_the_command_line_repairs_merges_and_keeps_the_forms(
     assert "manifests that builds replaced between two runs are unknown" in done.output
 
 
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_layer_that_a_manifest_references_and_the_registry_has_lost_is_not_called_stored(
+    registry: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_known: bool
+) -> None:
+    """The protocol lists no blobs, so the list has those of manifests, stored or not."""
+    monkeypatch.chdir(tmp_path)
+    registry.build("api", "base", "api", "test")
+    place = f"registry://{registry.host}/{registry.repository}?insecure=true"
+    gc = ["gc", "--store", place, "--json"]
+    if is_known:
+        CliRunner().invoke(app, gc)
+    registry.delete_blob(blob_of("test"))
+
+    report = json.loads(CliRunner().invoke(app, gc).stdout)
+    why = CliRunner().invoke(app, ["why", blob_of("test")]).output
+
+    assert report["changes"]["gone_entries"] == is_known
+    assert [one["entries"] for one in report["entries"] if one["state"] == "dangling"] == []
+    assert ("something other than a run deleted it" in why) == is_known
+    assert "will be deleted" not in why
+    assert "1 result of api" in why
+
+
 def test_what_a_run_writes_has_the_stamp_of_its_tag_in_this_repository(
     registry: DockerRegistry, memory: Memory, clock: Clock
 ) -> None:

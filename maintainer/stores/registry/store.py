@@ -5,6 +5,7 @@ The guards of writes are in `write.py`, those of deletions in `sweep.py`.
 
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from maintainer.cacheconfig import NO_REF, BlobKey, Digest, IndexId, Scope
@@ -263,9 +264,11 @@ class RegistryStore:
     async def existing(self, blobs: frozenset[Digest], context: RunContext) -> Existing:
         """Look up which blobs exist."""
         looked = await look_up(blobs, context, self._client.has_blob)
-        self._seen.tags.missing |= blobs - looked.found - looked.unasked
+        missing = blobs - looked.found - looked.unasked
+        self._seen.tags.missing |= missing
         self._seen.tags.missing -= looked.found
-        return looked
+        # The list has the blobs that manifests reference, stored or not.
+        return replace(looked, unstored=frozenset(number_of(f"{BLOBS}{one}") for one in missing))
 
     async def check(self, blob: Digest) -> ContentCheck:
         """Look a blob up: what exists can be read."""
