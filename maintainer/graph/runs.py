@@ -45,7 +45,7 @@ from maintainer.graph.written import note_written
 from maintainer.model.decision import Deletion, Plan, RewriteResult
 from maintainer.model.marks import Marks, State
 from maintainer.model.outcome import AlreadyGone
-from maintainer.model.reason import code_of
+from maintainer.model.reason import Grace, code_of
 from maintainer.report import Report
 
 _REMEMBERED_FOR = timedelta(days=90)
@@ -184,12 +184,16 @@ def save_rewritten(
     target_id: int,
     rewritten: RewriteResult,
     merged: Iterable[int],
+    *,
     now: datetime,
+    grace: timedelta,
 ) -> None:
     """Record what was written, what builds wrote concurrently, and what both supersede.
 
-    `merged` are the generations that were merged or replaced: builders no longer read them.
+    `merged` are the generations that were merged or replaced: builders no longer read them, and
+    their grace period begins.
     """
+    kept = Grace(State.SUPERSEDED, now, now + grace)
     concurrent = record_generations(connection, target_id, rewritten.concurrent, now).ids
     mark_missing(connection, target_id, rewritten.missing, now)
     written: tuple[int, ...] = ()
@@ -199,11 +203,11 @@ def save_rewritten(
     if rewritten.index.is_named:
         # A tag leads to one generation: the last of these.
         replaced = {*merged, *concurrent} - {*(written or concurrent[-1:] or merged)}
-        _start_clocks(connection, target_id, replaced, now, of_manifests=True)
+        _start_clocks(connection, target_id, replaced, kept, of_manifests=True)
         restart_clocks(connection, target_id, replaced.intersection(concurrent))
         forget_generations(connection, replaced)
     elif written:
-        _start_clocks(connection, target_id, {*merged, *concurrent} - {*written}, now)
+        _start_clocks(connection, target_id, {*merged, *concurrent} - {*written}, kept)
     if written:
         note_up_to_date(connection, written[-1], now)
 
@@ -212,12 +216,13 @@ def _start_clocks(
     connection: Connection,
     target_id: int,
     generations: Iterable[int],
-    now: datetime,
+    kept: Grace,
     *,
     of_manifests: bool = False,
 ) -> None:
     """Record that builders no longer read these generations, unless already recorded."""
-    rows = [{"target": target_id, "row": number, "now": now} for number in sorted(generations)]
+    shared = {"target": target_id, "now": kept.since, "code": code_of(kept), "all": kept}
+    rows = [{"row": number, **shared} for number in sorted(generations)]
     execute_each(connection, _START_CLOCK_OF_MANIFEST if of_manifests else _START_CLOCK, rows)
 
 
@@ -359,7 +364,7 @@ _START_CLOCK = (
         ENTRY.c.unreferenced_since.is_(None),
         ENTRY.c.missing_since.is_(None),
     )
-    .values(unreferenced_since=_now, state=State.SUPERSEDED.value)
+    .values(**_reason, unreferenced_since=_now, state=State.SUPERSEDED.value)
 )
 _START_CLOCK_OF_MANIFEST = (
     update(ENTRY)
@@ -369,7 +374,7 @@ _START_CLOCK_OF_MANIFEST = (
         ENTRY.c.digest
         == select(GENERATION.c.location).where(GENERATION.c.id == _row).scalar_subquery(),
     )
-    .values(unreferenced_since=_now)
+    .values(**_reason, unreferenced_since=_now, state=State.SUPERSEDED.value)
 )
 _MISS_BLOB = (
     update(BLOB)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from sqlalchemy import Connection
+
 from maintainer.cacheconfig import NO_REF, IndexId, IndexKey, Ref
 from maintainer.errors import BudgetExhaustedError, StoreError
 from maintainer.graph.actions import (
@@ -18,6 +20,7 @@ from maintainer.graph.runs import save_rewritten, save_swept
 from maintainer.heal import Healer
 from maintainer.model import reason as reasons
 from maintainer.model.decision import Deletion, Plan, RewriteResult
+from maintainer.model.marks import Index
 from maintainer.report.reasons import format_reason
 from maintainer.report.words import format_count
 from maintainer.rewrite import rewrite
@@ -50,9 +53,7 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
     def save(result: RewriteResult) -> None:
         results[result.index] = result
         with run.begin() as connection:
-            now = run.collector.clock()
-            merged = indexes[result.index].generation_ids
-            save_rewritten(connection, run.target_id, result, merged, now)
+            _save_rewritten(run, connection, result, indexes.get(result.index))
             if (position := positions[result.index]) is not None:
                 save_written(connection, run.report.run, position, result)
         run.context.progress.advance()
@@ -63,6 +64,15 @@ async def rewrite_indexes(run: Run, marked: Marked, plan: Plan) -> None:
         in_order = [results[one.index] for one in writes if one.index in results]
         _report_rewritten(run, marked, in_order, keys)
     _save_leaving(run)
+
+
+def _save_rewritten(
+    run: Run, connection: Connection, result: RewriteResult, index: Index | None
+) -> None:
+    """Record what was written, and what it replaces; no run has seen the index before if None."""
+    merged = index.generation_ids if index else ()
+    now, grace = run.collector.clock(), run.report.grace
+    save_rewritten(connection, run.target_id, result, merged, now=now, grace=grace)
 
 
 def _save_leaving(run: Run) -> None:
@@ -220,11 +230,8 @@ async def _heal(run: Run, marked: Marked) -> None:
                 continue
             if heal.result.error:
                 run.report.problems.append(f"{format_reason(heal.reason)}; {heal.result.error}")
-            index = indexes.get(heal.index)
-            merged = index.generation_ids if index else ()
             with run.begin() as connection:
-                now = run.collector.clock()
-                save_rewritten(connection, run.target_id, heal.result, merged, now)
+                _save_rewritten(run, connection, heal.result, indexes.get(heal.index))
                 save_written(connection, run.report.run, position, heal.result)
     except BudgetExhaustedError as error:
         run.budget.stop(error.reason)

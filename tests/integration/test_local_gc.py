@@ -16,6 +16,7 @@ from maintainer.report import ActionReport, Report
 from maintainer.stores.local.files import Files
 from maintainer.stores.local.look import Tags
 from maintainer.stores.local.tags import read_tags
+from tests.empty_database import query
 from tests.integration.directories import (
     INDEX,
     MANIFEST,
@@ -509,6 +510,22 @@ def test_a_dry_run_changes_nothing_and_tells_the_plan_that_is_then_carried_out(
     ]
     assert {a.outcome_sentence for a in planned.actions} == {"planned", "kept"}
     assert {a.outcome_sentence for a in done.actions} == {"done", "kept"}
+
+
+def test_the_database_calls_no_manifest_newest_that_a_run_has_replaced(world: World) -> None:
+    """Whoever looks into it after a run need not wait for the next one."""
+    world.build("base", "api", "test")
+    (replaced,) = (digest for _, digest in world.names())
+    world.gc()
+    world.evict("test")
+    states = f"SELECT state, reason FROM blobs WHERE digest = '{replaced}'"
+    assert query(world.database, states) == [("newest", "read_by_builds")]
+
+    report = world.gc()
+
+    assert replaced not in dict(world.names()).values()
+    assert query(world.database, states) == [("superseded", "grace")]
+    assert sum(one.entries for one in report.entries if one.state == "superseded") == 2
 
 
 def test_without_a_sweep_nothing_is_deleted(world: World) -> None:
