@@ -182,6 +182,8 @@ CREATE TABLE action (
     CONSTRAINT uq_action_run_id_position UNIQUE (run_id, position)
 );
 
+CREATE INDEX ix_action_refused ON action (run_id, store_id) WHERE outcome = 'refused';
+
 CREATE TABLE entry (
     id INTEGER NOT NULL, 
     target_id INTEGER NOT NULL, 

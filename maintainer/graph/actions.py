@@ -15,6 +15,7 @@ from sqlalchemy import (
     case,
     func,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -32,11 +33,12 @@ from maintainer.graph.tables import (
 )
 from maintainer.model.decision import DeleteEntry, Heal, Keep, Plan, RewriteResult, WriteIndex
 from maintainer.model.marks import State
-from maintainer.model.outcome import Deferred, Kept, Outcome, Planned
+from maintainer.model.outcome import Deferred, Kept, Outcome, Planned, Refused
 from maintainer.model.reason import EarlierFailure, NotHealed, Reason, code_of
 
 _PLANNED = code_of(Planned())
 _DEFERRED = code_of(Deferred(EarlierFailure()))
+_REFUSED = code_of(Refused(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,11 @@ def save_keeps(connection: Connection, run: int, keeps: Iterable[Keep]) -> None:
 
 
 def number_actions(connection: Connection, run: int) -> None:
-    """Put the actions of a plan in the order in which they are carried out."""
+    """Put the actions of a plan in the order in which they are carried out.
+
+    What the store has refused to delete before comes after the others of its rank: many such
+    entries would end each sweep before it comes to what can be deleted.
+    """
     connection.execute(_NUMBER, {"run": run})
 
 
@@ -221,6 +227,15 @@ _END_KEEP = update(KEEP).where(KEEP.c.id == bindparam("row")).values(last_run=_r
 _ADD = insert(ACTION)
 _LOWEST = select(func.coalesce(func.min(ACTION.c.position), 0)).where(_of_run)
 _HIGHEST = select(func.coalesce(func.max(ACTION.c.position), -1)).where(_of_run)
+_EARLIER = ACTION.alias()
+_was_refused = ACTION.c.store_id.in_(
+    select(_EARLIER.c.store_id).where(
+        # A literal, so that the index of these is used.
+        _EARLIER.c.outcome == literal_column(f"'{_REFUSED}'"),
+        _EARLIER.c.run_id.in_(select(RUN.c.id).where(RUN.c.target_id == _TARGET.scalar_subquery())),
+    )
+)
+"""Whether the store has refused to delete an entry before: so it is tried after the others."""
 _numbered = (
     select(
         ACTION.c.id,
@@ -229,6 +244,7 @@ _numbered = (
             order_by=(
                 case({"write": 0, "delete": 1}, value=ACTION.c.kind),
                 case((_is_deletion, ACTION.c.rank)),
+                case((_is_deletion & _was_refused, 1), else_=0),
                 case((_is_deletion, ENTRY.c.created_at)),
                 case((_is_deletion, ACTION.c.store_id)),
                 # Positions are negative and fall in the order of insertion.

@@ -415,6 +415,7 @@ ACTION = Table(
     # The whole outcome, as JSON.
     _column("outcome_facts", OutcomeText),
     UniqueConstraint("run_id", "position"),
+    Index("ix_action_refused", "run_id", "store_id", sqlite_where=text("outcome = 'refused'")),
 )
 """One thing that a run did, or decided to keep when its plan was made already."""
 

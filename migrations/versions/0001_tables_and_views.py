@@ -378,6 +378,13 @@ def _make_roots() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_action"),
         sa.UniqueConstraint("run_id", "position", name="uq_action_run_id_position"),
     )
+    op.create_index(
+        "ix_action_refused",
+        "action",
+        ["run_id", "store_id"],
+        sqlite_where=sa.text("outcome = 'refused'"),
+        postgresql_where=sa.text("outcome = 'refused'"),
+    )
 
 
 def _make_entries() -> None:

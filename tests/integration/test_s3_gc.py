@@ -1264,6 +1264,28 @@ def test_where_nothing_may_be_deleted_the_sweep_ends_early(moto: Moto, memory: M
     assert report.verdict.advice.endswith("; nothing was deleted.")
 
 
+def test_however_many_old_objects_may_not_be_deleted_the_others_go(
+    moto: Moto, memory: Memory
+) -> None:
+    moto.export("api", "base", "api")
+    locked = [BLOBS + blob_of(f"locked {number}") for number in range(250)]
+    for key in locked:
+        moto.put(key, b"locked")
+    moto.now += timedelta(hours=1)
+    others = {BLOBS + blob_of(f"orphan {number}") for number in range(5)}
+    for key in others:
+        moto.put(key, b"orphan")
+    _gc(moto, memory)
+    moto.now += timedelta(hours=30)
+    _deny(moto, *locked)
+
+    first, second = (_gc(moto, memory, status="failed") for _ in range(2))
+
+    assert not first.deleted
+    assert {one.subject for one in second.deleted} == others
+    assert set(locked) <= _keys(moto)
+
+
 def test_a_run_that_lost_its_lease_on_the_way_neither_writes_nor_deletes(
     moto: Moto, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
