@@ -131,6 +131,8 @@ class Fleet:
             ]
             serving = [asyncio.create_task(one.run()) for one in engines]  # type: ignore[no-untyped-call]
             log.info("working, up to %d targets at once", self._concurrency)
+            # An engine forgets that it was stopped before it began.
+            await asyncio.sleep(0)
             ended = False
             while not (ended or self._worker.interrupted_by or any(one.done() for one in serving)):
                 await asyncio.sleep(_ATTENTION)

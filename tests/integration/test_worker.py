@@ -655,6 +655,24 @@ def test_a_worker_says_whether_it_has_run_a_target(fleet: Fleet) -> None:
     assert not worker.run_due_at("unknown", datetime(1970, 1, 1, tzinfo=UTC))
 
 
+def test_a_signal_while_a_worker_connects_to_its_queue_ends_it(fleet: Fleet) -> None:
+    worker = Worker(fleet.database, {}, now_utc)
+
+    def clock() -> datetime:
+        # The time is first asked for before the worker connects.
+        worker.interrupt("SIGTERM")
+        return now_utc()
+
+    url = server().url(fleet.name)
+    member = Member(fleet.database, url, worker, clock, concurrency=1, limit=lambda: 1)
+    working = threading.Thread(target=member.work, daemon=True)
+
+    working.start()
+    working.join(PATIENCE)
+
+    assert not working.is_alive()
+
+
 def test_a_file_is_not_for_workers(tmp_path: Path) -> None:
     from maintainer.errors import UsageError
 
