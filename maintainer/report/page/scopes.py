@@ -25,8 +25,8 @@ from maintainer.report.words import (
 
 SCOPES_NOTE = (
     "Keys: cache keys that builders look up; some only lead to others. Usable: those whose result "
-    "exists. Lost: results that this run dropped. Own: the part of the size that no other index "
-    "needs, apart from a merge. Shared: the rest of it."
+    "exists. Lost: results that this run dropped, in each index that had them. Own: the part of "
+    "the size that no other index needs, apart from a merge. Shared: the rest of it."
 )
 _OF_SCOPES = (
     "scope",
