@@ -29,12 +29,14 @@ class Skipped(Base, frozen=True):
     """It became forbidden or unnecessary."""
 
     reason: Reason
+    """Why, as a value."""
 
 
 class Deferred(Base, frozen=True):
     """It is deferred to the next run."""
 
     reason: Reason
+    """Why, as a value."""
 
 
 class Failed(Base, frozen=True):

@@ -28,10 +28,31 @@ def code_of(value: msgspec.Struct) -> str:
     return str(value.__struct_config__.tag)
 
 
+class _OfRef(Base, frozen=True):
+    ref: str
+    """The ref, such as refs/heads/main; `-` in a store without refs."""
+
+
+class _OfKey(Base, frozen=True):
+    key: str
+    """The key of the index."""
+
+
+class _OfBlobs(Base, frozen=True):
+    blobs: int
+    """How many blobs."""
+
+
+class _OfProblem(Base, frozen=True):
+    problem: str
+    """What went wrong, in one line."""
+
+
 class _OfIndex(Base, frozen=True):
     index: str
     """The name of an index: the beginning of its keys, or a tag."""
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
 
 
 # What an entry is.
@@ -45,30 +66,25 @@ class OtherTool(Base, frozen=True):
     """Its key is not one of BuildKit's."""
 
 
-class ForeignKey(Base, frozen=True):
+class ForeignKey(_OfRef, frozen=True):
     """It has the key of an index that builds in its ref do not write."""
 
-    ref: str
 
-
-class UnreadableRef(Base, frozen=True):
+class UnreadableRef(_OfRef, frozen=True):
     """The token cannot read its ref."""
-
-    ref: str
 
 
 class PullRequestClosed(Base, frozen=True):
     """Its pull request is closed, so no build reads it any more."""
 
     number: int
+    """The number of the pull request."""
     closed_at: datetime | None
     """None if the service does not say it."""
 
 
-class RefDeleted(Base, frozen=True):
+class RefDeleted(_OfRef, frozen=True):
     """Its branch or tag does not exist any more, so no build reads it."""
-
-    ref: str
 
 
 ClosedRef = PullRequestClosed | RefDeleted
@@ -86,34 +102,33 @@ class NeededByOtherTag(Base, frozen=True):
     """A tag that is not a cache needs it."""
 
     tag: str
+    """The name of the tag."""
 
 
 class NeededByOtherName(Base, frozen=True):
     """An index needs it that is not one of the names to maintain."""
 
     name: str
+    """The name of the index."""
 
 
-class Undeletable(Base, frozen=True):
+class Undeletable(_OfProblem, frozen=True):
     """The registry does not delete manifests."""
-
-    problem: str
 
 
 class NeededByDamagedTag(Base, frozen=True):
     """A tag whose manifest is damaged may need it."""
 
     tag: str
+    """The name of the tag."""
 
 
 class ReadByBuilds(Base, frozen=True):
     """It is the generation that builds read."""
 
 
-class Signs(Base, frozen=True):
+class Signs(_OfKey, frozen=True):
     """It is the signature of an index that exists."""
-
-    key: str
 
 
 class Signed(Base, frozen=True):
@@ -139,7 +154,9 @@ class ReferencedUntilNow(Overdue, frozen=True, kw_only=True):
     """This index references it until it is rewritten, but no live result needs it."""
 
     index: str
+    """The name of the index."""
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
 
 
 class SignedIndexGone(Overdue, frozen=True):
@@ -191,6 +208,7 @@ class UnreadIndex(Base, frozen=True):
     """An index could not be read this time, and may need any blob."""
 
     index: str
+    """The name of the index."""
 
 
 class IncompleteList(Base, frozen=True):
@@ -201,27 +219,31 @@ class StillReferenced(_OfIndex, frozen=True):
     """This index references it and is not rewritten."""
 
 
-class OpaqueIndex(Base, frozen=True):
+class OpaqueIndex(_OfKey, frozen=True):
     """An index whose content is unknown is newer, so it may need it."""
 
-    key: str
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
     until: datetime
+    """When it may be deleted at the earliest."""
 
 
 class Grace(Base, frozen=True):
     """Its grace period is not over."""
 
     state: str
+    """Why it would be deleted: `dangling`, `superseded` or `unused`, for example."""
     since: datetime
+    """When the period began."""
     until: datetime
+    """When it ends."""
 
 
-class ExportInProgress(Base, frozen=True):
+class ExportInProgress(_OfRef, frozen=True):
     """An export seems to be in progress, and may rely on any blob."""
 
-    ref: str
     since: datetime
+    """When it uploaded the first blob that no index references."""
 
 
 class IndexNotRewritten(_OfIndex, frozen=True):
@@ -231,23 +253,19 @@ class IndexNotRewritten(_OfIndex, frozen=True):
 # Why an index could not be read, and what ends a run early.
 
 
-class Problem(Base, frozen=True):
+class Problem(_OfProblem, frozen=True):
     """Something went wrong."""
 
-    problem: str
-    """The message of the error."""
 
-
-class SameKeyElsewhere(Base, frozen=True):
+class SameKeyElsewhere(_OfRef, frozen=True):
     """Another ref has an entry of the same key, which a look-up may find instead."""
-
-    ref: str
 
 
 class RequestsExhausted(Base, frozen=True):
     """The run has sent all its requests (`--max-requests`)."""
 
     limit: int
+    """How many it may send."""
 
 
 class DeadlinePassed(Base, frozen=True):
@@ -265,6 +283,7 @@ class Interrupted(Base, frozen=True):
     """A signal ended the run."""
 
     signal: str
+    """The name of the signal."""
 
 
 Exhausted = RequestsExhausted | DeadlinePassed | RestShareExhausted | Interrupted
@@ -289,14 +308,18 @@ class MergeOthers(_Write, frozen=True):
     """Merge all other indexes of a ref, or all other tags."""
 
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
     others: int
+    """How many others there are."""
 
 
 class FollowOthers(_Write, frozen=True):
     """Bring the merge of all others up to date."""
 
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
     others: int
+    """How many others there are."""
     more: int
     """Blobs that the index gains."""
     less: int
@@ -307,12 +330,14 @@ class Restore(_Write, frozen=True):
     """No generation exists; write the remembered merge."""
 
     results: int
+    """How many results the merge has."""
 
 
 class Invalid(_Write, frozen=True):
     """Importers refuse the newest generation, or the manifest of a tag."""
 
     violation: str
+    """What importers refuse in it."""
     generation: int | None
     """None for a tag."""
 
@@ -321,7 +346,9 @@ class Merge(_Write, frozen=True):
     """Merge generations into the newest one."""
 
     generations: tuple[int, ...]
+    """The numbers of those that are merged."""
     into: int
+    """The number of the newest one."""
     without_content: int = 0
     """Blobs that it references, and whose content cannot be downloaded."""
     missing: int = 0
@@ -334,14 +361,18 @@ class DropMissing(_Write, frozen=True):
     """Drop blobs that are gone, not needed, without content, or that leave to make room."""
 
     without_content: int = 0
+    """Blobs whose content cannot be downloaded."""
     missing: int = 0
+    """Blobs that are gone or not needed."""
     leaving: int = 0
+    """Blobs whose results leave to make room."""
 
 
 class AddAgain(_Write, frozen=True):
     """Add results of earlier exports, which were overwritten, or whose blobs had gone or left."""
 
     blobs: int
+    """How many blobs these results need."""
 
 
 class DropUnused(_Write, frozen=True):
@@ -360,20 +391,25 @@ class Shadowed(_Write, frozen=True):
     """Builds read another key instead of the newest generation, because it was created later."""
 
     by: str
+    """The key that builds read."""
 
 
 class Unlisted(_Write, frozen=True):
     """The newest generation is not in the list, so builds may read another key."""
 
     key: str
+    """The key of the newest generation."""
     shadowed_by: str
+    """The key that builds may read."""
 
 
 class WrittenDuringSweep(_Write, frozen=True):
     """A build wrote this index during the sweep; it references blobs that the sweep had deleted."""
 
     key: str
+    """The key that the build wrote."""
     blobs: int
+    """How many of them it references."""
 
 
 WriteReason = (
@@ -397,17 +433,18 @@ WriteReason = (
 # Why an index is not written.
 
 
-class UsedByBuilds(Base, frozen=True):
+class UsedByBuilds(_OfKey, frozen=True):
     """Somebody else has written the index that is reserved for the merge of all others."""
 
-    key: str
     is_named: bool = False
+    """Whether the key is the name of a tag; otherwise it is that of a generation."""
 
 
 class UpToDate(Base, frozen=True):
     """Its newest generation, or its manifest, contains everything that builds can use."""
 
     is_named: bool = False
+    """Whether it is the manifest of a tag; otherwise it is a generation."""
     omitted: int = 0
     """The results used longest ago, which there is no room for."""
     max_merge_size: int | None = None
@@ -422,18 +459,19 @@ class NotBroken(Base, frozen=True):
     """A repair only writes what is broken; another run would write this index."""
 
     pending: WriteReason
+    """Why it would be written."""
 
 
 class NewestUnread(Base, frozen=True):
     """Its newest generation could not be read this time."""
 
     cause: WhyUnread
+    """Why it could not be read."""
 
 
-class NotWritable(Base, frozen=True):
+class NotWritable(_OfRef, frozen=True):
     """The token cannot write to its ref, or nobody may write to the store."""
 
-    ref: str
     pending: WriteReason | None = None
     """Why it would be written, if that is known."""
 
@@ -446,25 +484,27 @@ class KeyTooLong(Base, frozen=True):
     """The key of its next generation would be too long."""
 
     length: int
+    """Characters of the key."""
     limit: int
+    """The most that it may have."""
 
 
-class TooLarge(Base, frozen=True):
+class TooLarge(_OfProblem, frozen=True):
     """The merged index would be too large for any run to read."""
 
-    problem: str
     size: int
     """Bytes."""
     concurrent: bool = False
     """Whether it is too large only with what builds have written since the run began."""
 
 
-class NotHealed(Base, frozen=True):
+class NotHealed(_OfKey, frozen=True):
     """A build wrote this index during the sweep, and it cannot be rewritten without the blobs."""
 
-    key: str
     blobs: int
+    """How many blobs it references that the sweep had deleted."""
     cause: Signed | NotWritable | UsedByBuilds
+    """Why it cannot be rewritten."""
 
 
 # What is not ours, or not as it should be.
@@ -478,16 +518,15 @@ class NotAFile(Base, frozen=True):
     """Something with the name of a blob is not a regular file."""
 
     is_link: bool
+    """Whether it is a symbolic link."""
 
 
 class NotABlobDirectory(Base, frozen=True):
     """It is next to the directories of blobs and is not one of them."""
 
 
-class BrokenTag(Base, frozen=True):
+class BrokenTag(_OfProblem, frozen=True):
     """A tag has no readable manifest."""
-
-    problem: str
 
 
 class Damaged(Base, frozen=True):
@@ -513,42 +552,34 @@ class LookedUp(Base, frozen=True):
     """Somebody has looked it up since the run began."""
 
 
-class NewestGone(Base, frozen=True):
+class NewestGone(_OfKey, frozen=True):
     """The generation that superseded it is gone, so builds read this one."""
 
-    key: str
 
-
-class NewestUnchecked(Base, frozen=True):
+class NewestUnchecked(_OfKey, frozen=True):
     """It could not be checked whether the generation that superseded it still exists."""
 
-    key: str
     problem: str
+    """What went wrong, in one line."""
 
 
-class NewIndex(Base, frozen=True):
+class NewIndex(_OfKey, frozen=True):
     """A build has written this index since the run began, and it may need any blob."""
 
-    key: str
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
 
 
-class IndexNotListed(Base, frozen=True):
+class IndexNotListed(_OfKey, frozen=True):
     """A look-up finds this index, which no list has shown, and it may need any blob."""
 
-    key: str
 
-
-class BuildsUnknown(Base, frozen=True):
+class BuildsUnknown(_OfProblem, frozen=True):
     """It could not be checked what builds have done since the run began."""
 
-    problem: str
 
-
-class UseUnchecked(Base, frozen=True):
+class UseUnchecked(_OfProblem, frozen=True):
     """It could not be checked whether anybody has used it since the run began."""
-
-    problem: str
 
 
 class TooManyUsed(Base, frozen=True):
@@ -563,63 +594,59 @@ class UploadInProgress(Base, frozen=True):
     """A build is uploading, and may be about to need any blob."""
 
     name: str
+    """The name of the file, or of what else shows the upload."""
 
 
 class Uploaded(Base, frozen=True):
     """A build has uploaded but not exported yet, so it may be about to need any blob."""
 
 
-class Changed(Base, frozen=True):
+class Changed(_OfProblem, frozen=True):
     """It has changed since the run saw it."""
-
-    problem: str
 
 
 class WrittenByOtherRun(Base, frozen=True):
     """Another run has written the index since this one began."""
 
 
-class RefInUse(Base, frozen=True):
+class RefInUse(_OfRef, frozen=True):
     """Its pull request was opened again since the run began, or its branch or tag created again."""
 
-    ref: str
 
-
-class RefUnchecked(Base, frozen=True):
+class RefUnchecked(_OfRef, frozen=True):
     """It could not be checked whether its ref is still closed."""
 
-    ref: str
     problem: str
+    """What went wrong, in one line."""
 
 
 class Contended(Base, frozen=True):
     """Builds have exported to it again and again."""
 
     times: int
+    """How often this run has tried."""
 
 
 class NumbersReserved(Base, frozen=True):
     """Uploads that nobody has finished have reserved its next numbers."""
 
     numbers: int
+    """How many numbers."""
 
 
-class Locked(Base, frozen=True):
+class Locked(_OfProblem, frozen=True):
     """A build holds the lock."""
 
-    problem: str
 
-
-class ManifestGone(Base, frozen=True):
+class ManifestGone(_OfProblem, frozen=True):
     """The manifest to replace is gone."""
-
-    problem: str
 
 
 class BlobLost(Base, frozen=True):
     """A blob that it would reference is gone since the run looked."""
 
     blob: str
+    """The digest of the blob."""
 
 
 class ImportLimit(Base, frozen=True):
@@ -640,14 +667,18 @@ class BeyondNewest(Base, frozen=True):
     """A rule keeps so many entries of each ref, and newer ones exist."""
 
     prefix: str
+    """The beginning of the keys that the rule is about."""
     keep: int
+    """How many entries it keeps."""
 
 
 class Unused(Base, frozen=True):
     """A rule keeps entries for so long after their last use."""
 
     prefix: str
+    """The beginning of the keys that the rule is about."""
     unused_for_seconds: int
+    """How long it keeps them, in seconds."""
     since: datetime
     """When it was last used."""
 
@@ -656,7 +687,9 @@ class BeyondSize(Base, frozen=True):
     """A rule limits how much entries may take, and this one was used longest ago."""
 
     prefix: str
+    """The beginning of the keys that the rule is about."""
     max_bytes: int
+    """How much they may take, in bytes."""
 
 
 class LeftForRoom(Overdue, frozen=True, kw_only=True):
@@ -683,6 +716,7 @@ class ProtectedExceedsLimit(Base, frozen=True):
     """What is protected exceeds the limit alone, so nothing leaves."""
 
     limit: int
+    """Bytes that the cache may hold."""
     protected: int
     """Bytes of the blobs that must stay."""
     others: int
@@ -711,61 +745,60 @@ class LossAccepted(Base, frozen=True):
     """Most of what is known is gone, and whoever started the run said that it should be."""
 
     found: int
+    """How many exist."""
     expected: int
+    """How many were known."""
     of: Counted
     """What was counted."""
 
 
-class StorageOutage(Base, frozen=True):
+class StorageOutage(_OfBlobs, frozen=True):
     """Too many blobs could not be downloaded, so none of them counts as gone."""
 
-    blobs: int
     checked: int
+    """How many were checked."""
 
 
-class ChecksFailed(Base, frozen=True):
+class ChecksFailed(_OfBlobs, frozen=True):
     """Blobs whose check was inconclusive."""
 
-    blobs: int
     problem: str
     """The error of one of the checks."""
 
 
-class ChecksDeferred(Base, frozen=True):
+class ChecksDeferred(_OfBlobs, frozen=True):
     """Blobs whose check is deferred to the next run."""
 
-    blobs: int
 
-
-class ContentAmbiguous(Base, frozen=True):
+class ContentAmbiguous(_OfBlobs, frozen=True):
     """Blobs that cannot be downloaded, stored in several refs: it is not known in which."""
 
-    blobs: int
 
-
-class ContentUndeletable(Base, frozen=True):
+class ContentUndeletable(_OfBlobs, frozen=True):
     """Blobs that cannot be downloaded, whose entries cannot be deleted without the REST API."""
-
-    blobs: int
 
 
 class ClosedRefsUnknown(Base, frozen=True):
     """It could not be found out whether some refs are closed, so nothing of them is deleted."""
 
     refs: int
+    """How many refs."""
     problem: str
+    """What went wrong, in one line."""
 
 
 class ClosedRefsDeferred(Base, frozen=True):
     """Refs that are only asked for in later runs."""
 
     refs: int
+    """How many refs."""
 
 
 class NothingFound(Base, frozen=True):
     """No cache is where it was looked for: no build has exported yet, or the address is wrong."""
 
     place: str
+    """Where it was looked: a folder, a prefix of keys, or a repository."""
     names: tuple[str, ...] = ()
     """The names to maintain, with `*` and `?`, if others may be there."""
 
@@ -778,12 +811,14 @@ class BlobsExpire(Base, frozen=True):
     """A rule of the store deletes blobs by their age, also those that indexes reference."""
 
     days: int
+    """The age, in days."""
 
 
 class UploadsLeft(Base, frozen=True):
     """Uploads that began long ago and never ended: they take space, and no list shows them."""
 
     uploads: int
+    """How many uploads."""
     days: int
     """The age from which they count."""
 
@@ -792,31 +827,34 @@ class DeletedKept(Base, frozen=True):
     """The store keeps what is deleted for a while, so a deletion frees nothing at once."""
 
     days: int
+    """For how many days."""
 
 
-class BlobsArchived(Base, frozen=True):
+class BlobsArchived(_OfBlobs, frozen=True):
     """Blobs that builds find and cannot download."""
-
-    blobs: int
 
 
 class DeletionRefused(Base, frozen=True):
     """The registry does not delete manifests, so superseded ones stay."""
 
     manifests: int
+    """How many manifests stay."""
     problem: str
+    """Why it does not, in one line."""
 
 
 class SharedNames(Base, frozen=True):
     """Names to which builds of several images, or branches, export: each replaces the others."""
 
     names: tuple[str, ...]
+    """The names."""
 
 
 class MergeOverwritten(Base, frozen=True):
     """Another configuration has overwritten the merge of all names with its own."""
 
     name: str
+    """The name of the merge."""
     results: int
     """Those that this database does not know; of these, the younger ones are kept."""
 
@@ -825,25 +863,27 @@ class MergeTakenOver(Base, frozen=True):
     """The merge of all names contains results that this database does not know."""
 
     name: str
+    """The name of the merge."""
     results: int
+    """How many results."""
 
 
 class NamesDeleted(Base, frozen=True):
     """Names, or tags, that somebody else than a run has deleted since the last run."""
 
     names: tuple[str, ...]
+    """The names."""
 
 
 class InlineCaches(Base, frozen=True):
     """Tags that are images with inline caches, which runs never rewrite."""
 
     tags: int
+    """How many tags."""
 
 
-class UntaggedUnknown(Base, frozen=True):
+class UntaggedUnknown(_OfProblem, frozen=True):
     """There may be manifests without a tag that no run has seen."""
-
-    problem: str
 
 
 Remark = DeletedKept | InlineCaches | MergeTakenOver | NamesDeleted | UntaggedUnknown
@@ -863,16 +903,15 @@ StoreNote = (
 """What the owner of a store should change there, or know: it lasts, whatever runs do."""
 
 
-class SweepUnchecked(Base, frozen=True):
+class SweepUnchecked(_OfProblem, frozen=True):
     """It could not be checked whether builds reference deleted blobs."""
-
-    problem: str
 
 
 class Unfinished(Base, frozen=True):
     """The budget of the run ended before its work; the rest is deferred to the next run."""
 
     cause: Exhausted
+    """What ended it."""
     listed: bool = True
     """Whether the entries could be listed; without a list nothing else was done."""
     indexes: int = 0
@@ -889,6 +928,7 @@ class NothingChanged(Base, frozen=True):
     """Nothing has changed since a run that had nothing to do, and nothing is due."""
 
     since_run: int
+    """The number of that run."""
     until: datetime
     """When something falls due at the earliest."""
 

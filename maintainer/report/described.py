@@ -13,12 +13,15 @@ from msgspec.inspect import StructType, type_info
 
 _PARTS = ("type", "types", "item_type", "item_types", "key_type", "value_type")
 """Where a type holds others."""
+_TAG = "What this object is: its other fields are the facts."
 
 
 def describe_fields(schema: dict[str, Any], model: type[msgspec.Struct]) -> None:
     """Add the docstrings of all fields to the schema of a struct and of those that it holds."""
     for struct in dict.fromkeys(_find_structs(type_info(model), set())):
         properties = schema["$defs"][struct.__name__]["properties"]
+        if tag := struct.__struct_config__.tag_field:
+            properties[tag] = {"description": _TAG} | properties[tag]
         for base in reversed(struct.__mro__):
             if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
                 for name, text in _docstrings(base.__module__).get(base.__name__, {}).items():

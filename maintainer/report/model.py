@@ -17,7 +17,9 @@ class EntryTotal(msgspec.Struct, frozen=True):
     """How many entries are in one state."""
 
     state: str
+    """The state: `reachable` or `dangling`, for example."""
     entries: int
+    """How many entries."""
     size: int
     """Bytes."""
 
@@ -26,7 +28,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """The state of the cache, in one line."""
 
     level: Literal["good", "attention", "bad"]
+    """`good`: there is nothing to do; `attention`: there is; `bad`: the run failed."""
     message: str
+    """The state as a sentence."""
     advice: str = ""
     """The one thing to do; empty if there is none."""
 
@@ -53,6 +57,7 @@ class SpacePart(msgspec.Struct, frozen=True):
     name: str
     """Its name; for another tool, the beginning of its keys."""
     entries: int
+    """How many entries."""
     size: int
     """Bytes."""
 
@@ -63,6 +68,7 @@ class UsedDay(msgspec.Struct, frozen=True):
     day: date | None
     """None for all days before the others."""
     entries: int
+    """How many entries."""
     size: int
     """Bytes."""
 
@@ -73,6 +79,7 @@ class NamedSpace(msgspec.Struct, frozen=True):
     name: str
     """Empty for all that are not listed."""
     entries: int
+    """How many entries."""
     size: int
     """Bytes."""
 
@@ -104,7 +111,9 @@ class GoneEntry(msgspec.Struct, frozen=True):
     """An entry that is gone and that no run deleted."""
 
     key: str
+    """The key of the entry."""
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
     size: int
     """Bytes."""
 
@@ -115,20 +124,26 @@ class Changes(msgspec.Struct, frozen=True):
     previous_run: int | None = None
     """None if this was the first run on the cache."""
     previous_at: datetime | None = None
+    """When that run began."""
     new_entries: int = 0
     """Seen for the first time by this run."""
     new_bytes: int = 0
+    """Bytes of these."""
     gone_entries: int = 0
     """Gone since, but not deleted by a run: GitHub evicted it, or somebody else deleted it."""
     gone_bytes: int = 0
+    """Bytes of these."""
     gone_largest: tuple[GoneEntry, ...] = ()
+    """The largest of these, the largest first, up to a limit."""
 
 
 class BrokenTagReport(msgspec.Struct, frozen=True):
     """A tag that builders cannot import, or that the run could not read."""
 
     name: str
+    """The name of the tag."""
     problem: str
+    """What is wrong with it, in one line."""
     blocks_sweep: bool = False
     """Whether the run could not read it, so that any blob may be needed."""
 
@@ -137,6 +152,7 @@ class LostBlob(msgspec.Struct, frozen=True):
     """A blob that is gone, and the results lost with it."""
 
     digest: str
+    """The digest of the blob."""
     size: int
     """Bytes, according to the index."""
     results: int
@@ -151,6 +167,7 @@ class ChainRow(msgspec.Struct, frozen=True):
     digest: str
     """The digest of the largest one."""
     layers: int
+    """How many layers."""
     size: int
     """Bytes."""
     share: float
@@ -167,16 +184,21 @@ class IndexReport(msgspec.Struct, frozen=True):
     """One index, before and after the run."""
 
     scope: str
+    """The name of the index: its scope, name or tag."""
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
     signed: bool
+    """Whether builds sign it: then runs never rewrite it."""
     generations: int
     """Stored when the run began."""
     generations_after: int
+    """Stored when the run ends; in a dry run, as planned."""
     merged_from: tuple[int, ...]
     """The generations that were merged, including remembered ones."""
     usable_before: int
     """Cache keys with a result that builders could use when the run began."""
     usable_after: int
+    """The same when the run ends; in a dry run, as planned."""
     blobs_missing: int
     """Blobs that the newest generation referenced and that are gone."""
     bytes_usable: int
@@ -184,9 +206,11 @@ class IndexReport(msgspec.Struct, frozen=True):
     bytes_dangling_before: int
     """Bytes of the stored blobs that its generations reference but builders could not reach."""
     bytes_dangling_after: int
+    """The same when the run ends; in a dry run, as planned."""
     written: str | None
     """The key of the generation that was written, or is planned."""
     outcome: Outcome
+    """What has come of the decision to write it, or not to."""
     outcome_sentence: str
     """The outcome as a sentence."""
     reason: Reason
@@ -204,6 +228,7 @@ class IndexReport(msgspec.Struct, frozen=True):
     newest_at: datetime | None = None
     """When its newest generation was created; of a tag, when its newest result was made."""
     oldest_at: datetime | None = None
+    """When its oldest stored generation was created."""
     chains: tuple[ChainRow, ...] = ()
     """The largest layer chains, as a tree: the parent of a row is the nearest row above it with a
     smaller depth."""
@@ -226,6 +251,7 @@ class Blocked(msgspec.Struct, frozen=True):
     """The reason why runs delete no blobs."""
 
     reason: Reason
+    """Why, as a value."""
     sentence: str
     """The reason as a sentence."""
     since: datetime
@@ -260,9 +286,11 @@ class ActionReport(msgspec.Struct, frozen=True):
     """An action, or a decision to keep something."""
 
     kind: ActionKind
+    """What was decided."""
     subject: str
     """The key, or what the decision is about."""
     ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
     reason: Reason
     """Why it was decided."""
     sentence: str
@@ -272,6 +300,7 @@ class ActionReport(msgspec.Struct, frozen=True):
     outcome_sentence: str
     """The outcome as a sentence."""
     store_id: int | None = None
+    """The number of the entry in the store, if it is about one that has a number."""
     size: int | None = None
     """Bytes."""
 
@@ -293,9 +322,11 @@ class ActionTotal(msgspec.Struct, frozen=True):
     """Actions that are too many to be listed; the database has them."""
 
     kind: str
+    """`write`, `delete` or `keep`."""
     outcome: str
     """The code of the outcome."""
     actions: int
+    """How many actions."""
     size: int
     """Bytes."""
 
@@ -306,6 +337,7 @@ class RequestReport(msgspec.Struct, frozen=True):
     counts: dict[str, int]
     """By kind: list, look-up, download, reserve, upload, finalize, delete."""
     retries: int
+    """How many of them repeated another one."""
 
     @property
     def total(self) -> int:
@@ -317,7 +349,9 @@ class TrendPoint(msgspec.Struct, frozen=True):
     """The cache at the end of a run."""
 
     run: int
+    """The number of the run."""
     at: datetime
+    """When it began."""
     bytes: dict[str, int]
     """By state."""
     usable: int | None
@@ -328,7 +362,9 @@ class EvictionDay(msgspec.Struct, frozen=True):
     """Evictions that runs noticed on a day (UTC)."""
 
     day: date
+    """The day."""
     entries: int
+    """How many entries."""
     size: int
     """Bytes."""
 
@@ -365,9 +401,11 @@ class DepartureReport(msgspec.Struct, frozen=True):
     digest: str
     """Of the topmost layer."""
     results: int
+    """How many results."""
     indexes: tuple[str, ...]
     """The indexes that have them."""
     reason: LeftForRoom
+    """Why they leave, as a value."""
     sentence: str
     """The reason as a sentence."""
 
@@ -404,6 +442,7 @@ class NoteReport(msgspec.Struct, frozen=True):
     """Why a run did not do more, although nothing failed."""
 
     reason: Note
+    """Why, as a value."""
     sentence: str
     """The reason as a sentence."""
 
@@ -428,37 +467,53 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The version of this schema."""
 
     run: int
+    """The number of the run in its database."""
     target: str
+    """The cache: its kind, and where it is."""
     store: StoreReport = StoreReport()
+    """What a reader must know about the store."""
     version: str
     """Of maintainer."""
     started_at: datetime
+    """When it began."""
     finished_at: datetime
+    """When it ended."""
     dry_run: bool
+    """Whether it only planned, and changed nothing."""
     status: str
     """`done`, `failed` or `interrupted`."""
     problems: tuple[str, ...]
     """Errors, and other reasons why the run did not do more; one line each."""
     grace_seconds: int
+    """How long something must have been unneeded before it is deleted, in seconds."""
     readable: tuple[str, ...]
     """The refs that the token reads."""
     writable: tuple[str, ...]
+    """The refs that it writes."""
     entries: tuple[EntryTotal, ...]
     """What exists when the run ends, by state."""
     indexes: tuple[IndexReport, ...]
+    """All indexes that the run has seen or remembered."""
     actions: tuple[ActionReport, ...]
+    """What was decided and what came of it, in order, up to a limit."""
     requests: RequestReport
+    """What was sent to the store."""
     results: ResultTotals = ResultTotals()
+    """The results of all indexes together."""
     deletions_a_minute: int | None = None
     """How many entries the store allows to be deleted per minute; None if it has no limit."""
     contents: ContentReport = ContentReport()
+    """What was checked by downloading the first byte."""
     blocked: Blocked | None = None
     """Why the run deleted no blobs, if so."""
     notes: tuple[NoteReport, ...] = ()
+    """Why the run did not do more, and what to know of the store."""
     verdict: Verdict | None = None
+    """The state of the cache, in one line."""
     space: Space | None = None
     """None if the store cannot list its entries."""
     changes: Changes = Changes()
+    """What has changed since the previous run, and no run has done."""
     trend: Trend = Trend()
     """Not stored with the run; read from the database together with it."""
     more_actions: tuple[ActionTotal, ...] = ()
