@@ -130,14 +130,14 @@ class RunTimes:
 
     started_at: datetime
     finished_at: datetime
-    blobs_vanished: int
+    blobs_gone: int
 
 
 def load_times(connection: Connection, runs: Collection[int]) -> dict[int, RunTimes]:
     """Return the times of some runs, by their numbers."""
-    vanished = {row.id: row.number for row in connection.execute(_VANISHED, {"runs": runs})}
+    gone = {row.id: row.number for row in connection.execute(_GONE, {"runs": runs})}
     return {
-        row.id: RunTimes(row.started_at, row.finished_at, vanished.get(row.id, 0))
+        row.id: RunTimes(row.started_at, row.finished_at, gone.get(row.id, 0))
         for row in connection.execute(_TIMES, {"runs": runs})
     }
 
@@ -183,7 +183,7 @@ _SPACES = (
 _runs = RUN.c.id.in_(bindparam("runs", expanding=True))
 _TIMES = select(RUN.c.id, RUN.c.started_at, RUN.c.finished_at).where(_runs)
 # Everything that a run finds missing has the start of the run as its time.
-_VANISHED = (
+_GONE = (
     select(RUN.c.id, func.count().label("number"))
     .join(
         ENTRY,

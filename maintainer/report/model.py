@@ -485,7 +485,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
     """Errors, and other reasons why the run did not do more; one line each."""
     grace_seconds: int
-    """How long something must have been unneeded before it is deleted, in seconds."""
+    """How long something is dangling or superseded before it is deleted, in seconds."""
     readable: tuple[str, ...]
     """The refs that the token reads."""
     writable: tuple[str, ...]

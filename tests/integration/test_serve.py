@@ -595,12 +595,12 @@ def test_without_a_runtime_token_a_target_is_only_told_of(place: Place, world: W
         statuses = place.statuses()
 
     assert "Without a runtime token this run could only list entries" in stranger
-    assert metrics["maintainer_entries", "unreadable ref", "stranger"] in {
+    assert metrics["maintainer_stored_entries", "unreadable ref", "stranger"] in {
         before,
         before + 1,
         before + 2,
     }
-    assert metrics["maintainer_entries", "newest", "own"] == 2  # the index, and the merge
+    assert metrics["maintainer_stored_entries", "newest", "own"] == 2  # the index, and the merge
     assert {status.problem for status in statuses} == {None}
     ours = place.query("SELECT DISTINCT kind FROM actions WHERE target = 'github:example/other'")
     assert {kind for (kind,) in ours} <= {"keep"}
@@ -794,14 +794,14 @@ def test_the_metrics_tell_what_the_last_run_found(served: Service) -> None:
     name = "default"
     assert metrics["maintainer_target_up", name] == 1
     assert metrics["maintainer_runs_total", "done", name] == 1
-    assert metrics["maintainer_entries", "reachable", name] == 3
-    assert metrics["maintainer_entries", "superseded", name] == 2
-    assert metrics["maintainer_bytes", "reachable", name] == sum(
+    assert metrics["maintainer_stored_entries", "reachable", name] == 3
+    assert metrics["maintainer_stored_entries", "superseded", name] == 2
+    assert metrics["maintainer_stored_bytes", "reachable", name] == sum(
         1_000 + len(step) for step in ("base", "api", "web")
     )
     assert metrics["maintainer_last_run_requests", "list", name] >= 1
     assert metrics["maintainer_last_run_retries", name] == 0
-    assert metrics["maintainer_blobs_vanished", name] == 0
+    assert metrics["maintainer_last_run_blobs_gone", name] == 0
     assert metrics["maintainer_indexes_broken", name] == 0
     assert metrics["maintainer_results_usable", name] > 0
     assert (
@@ -817,14 +817,14 @@ def test_the_metrics_tell_what_the_last_run_found(served: Service) -> None:
     assert metrics["maintainer_next_run_timestamp_seconds", name] > now
 
 
-def test_the_metrics_count_the_blobs_that_vanished(place: Place, world: World) -> None:
+def test_the_metrics_count_the_blobs_that_no_run_deleted(place: Place, world: World) -> None:
     with place.serving() as service:
         service.wait_until_ready()
         world.evict("web")
         # One number for each run: the next one has nothing to tell any more.
         pruned = wait_until(
             lambda: max(
-                service.metrics()["maintainer_blobs_vanished", "default"],
+                service.metrics()["maintainer_last_run_blobs_gone", "default"],
                 _evicted(place),
             )
         )

@@ -192,7 +192,7 @@ def lost_table(report: Report, limit: int) -> Table:
 
 
 def gone_table(report: Report, limit: int) -> Table:
-    """Return the largest entries that vanished since the previous run without a run's deletion."""
+    """Return the largest entries that are gone since the previous run without a run's deletion."""
     rows = [
         (Cell(format_key(one.key), title=one.key), Cell(one.ref), size_cell(one.size))
         for one in report.changes.gone_largest[:limit]

@@ -36,7 +36,7 @@ class LastRun:
 
     started_at: datetime
     finished_at: datetime
-    blobs_vanished: int
+    blobs_gone: int
     figures: Figures
 
 
@@ -72,7 +72,7 @@ def _read_runs(connection: Connection, runs: Sequence[int]) -> dict[int, LastRun
     contents = load_contents(connection, runs)
     return {
         run: LastRun(
-            one.started_at, one.finished_at, one.blobs_vanished, decode_json(contents[run], Figures)
+            one.started_at, one.finished_at, one.blobs_gone, decode_json(contents[run], Figures)
         )
         for run, one in load_times(connection, runs).items()
         if run in contents

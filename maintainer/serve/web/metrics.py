@@ -242,8 +242,10 @@ class _Metrics(Collector):
         )
 
     def _stored(self) -> Iterator[Metric]:
-        entries = _family("entries", "Stored entries, by state.", "state")
-        size = _family("bytes", "Stored bytes, by state.", "state")
+        entries = _family(
+            "stored_entries", "Stored entries at the end of the last run, by state.", "state"
+        )
+        size = _family("stored_bytes", "Their bytes, by state.", "state")
         for known, last in self._last():
             for total in last.figures.entries:
                 entries.add_metric([known.status.name, total.state], total.entries)
@@ -266,9 +268,9 @@ class _Metrics(Collector):
         )
         yield from self._results()
         yield _gauge(
-            "blobs_vanished",
-            "Blobs that vanished between the last two runs, and that we did not delete.",
-            ((known, last.blobs_vanished) for known, last in self._last()),
+            "last_run_blobs_gone",
+            "Blobs that have gone since the run before the last one, and that no run deleted.",
+            ((known, last.blobs_gone) for known, last in self._last()),
         )
 
     def _results(self) -> Iterator[Metric]:
