@@ -112,8 +112,8 @@ def outputs(report: Report) -> dict[str, str]:
         "run": str(report.run),
         "indexes-written": str(report.indexes_written),
         "entries-deleted": str(report.entries_deleted),
-        "freed-bytes": str(report.bytes_freed),
-        "blobs-pruned": str(report.blobs_missing),
+        "bytes-freed": str(report.bytes_freed),
+        "blobs-missing": str(report.blobs_missing),
     }
 
 

@@ -105,7 +105,7 @@ def a_scheduled_run_passes_merges_and_deletes(days: Days) -> None:
     assert len(written) == int(outputs["indexes-written"]) > 1
     gone = days.first.before.keys() - days.first.after.keys()
     assert len(gone) == int(outputs["entries-deleted"]) > 1
-    assert int(outputs["freed-bytes"]) > len(gone)
+    assert int(outputs["bytes-freed"]) > len(gone)
 
 
 def the_summary_answers_all_the_questions(days: Days) -> None:

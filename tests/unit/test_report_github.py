@@ -134,8 +134,8 @@ def test_outputs_say_what_the_report_counts() -> None:
     told = outputs(a_report())
     assert told["indexes-written"] == "1"
     assert told["entries-deleted"] == "1"
-    assert told["freed-bytes"] == "90"
-    assert told["blobs-pruned"] == str(a_report().blobs_missing)
+    assert told["bytes-freed"] == "90"
+    assert told["blobs-missing"] == str(a_report().blobs_missing)
     assert told["run"] == str(a_report().run)
 
 
@@ -193,4 +193,4 @@ def test_a_layer_that_is_gone_counts_in_each_index_that_referenced_it() -> None:
     """As the Action says; the report knows how many each index misses, not which."""
     indexes = tuple(an_index(scope=scope, blobs_missing=1) for scope in ("api", "web"))
 
-    assert outputs(a_report(indexes=indexes))["blobs-pruned"] == "2"
+    assert outputs(a_report(indexes=indexes))["blobs-missing"] == "2"
