@@ -373,6 +373,8 @@ _START_CLOCK_OF_MANIFEST = (
         ENTRY.c.kind == "blob",
         ENTRY.c.digest
         == select(GENERATION.c.location).where(GENERATION.c.id == _row).scalar_subquery(),
+        # Something else may need it, too.
+        ENTRY.c.state != State.REACHABLE.value,
     )
     .values(**_reason, unreferenced_since=_now, state=State.SUPERSEDED.value)
 )

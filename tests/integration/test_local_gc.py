@@ -528,6 +528,20 @@ def test_the_database_calls_no_manifest_newest_that_a_run_has_replaced(world: Wo
     assert sum(one.entries for one in report.entries if one.state == "superseded") == 2
 
 
+def test_a_replaced_manifest_that_something_else_needs_is_not_called_superseded(
+    world: World,
+) -> None:
+    shared = world.build("base", "test")
+    world.name(None, (world.blobs / shared.removeprefix("sha256:")).read_bytes())
+    world.evict("test")
+
+    world.gc()
+
+    assert ("api", shared) not in world.names()
+    states = f"SELECT state, reason FROM blobs WHERE digest = '{shared}'"
+    assert query(world.database, states) == [("reachable", "needed_by_other_tag")]
+
+
 def test_without_a_sweep_nothing_is_deleted(world: World) -> None:
     world.put("orphan")
     world.passes(days=2)
