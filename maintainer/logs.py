@@ -91,8 +91,13 @@ def shorten_trouble(record: logging.LogRecord) -> bool:
 
     Returns true, as a filter that drops nothing.
     """
+    if _package(record.name) not in _LIBRARIES:
+        return True
     error = record.exc_info[1] if record.exc_info else None
-    if error and _package(record.name) in _LIBRARIES and _is_trouble(error):
+    told = record.args if isinstance(record.args, tuple) else ()
+    if error is None and any(isinstance(one, Exception) and _is_trouble(one) for one in told):
+        record.msg, record.args = _first_line(record.getMessage()), None
+    elif error and _is_trouble(error):
         cause = error.__cause__ or error
         message = _first_line(_before(_before(record.getMessage(), repr(error)), str(error)))
         record.msg = f"{message.rstrip(' :')}: {type(cause).__name__}: {_first_line(str(cause))}"

@@ -169,6 +169,20 @@ def test_a_connection_that_a_library_has_lost_is_one_line_without_a_traceback(
     assert "exception" not in line
 
 
+def test_what_a_library_says_of_a_lost_connection_without_an_error_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe = io.StringIO()
+    monkeypatch.setattr("sys.stderr", pipe)
+    with logging_put_back():
+        set_up_logging(verbose=False, quiet=False, log_format="json")
+        lost = psycopg.OperationalError("connection failed: No such file\n\tIs the server running?")
+        logging.getLogger("psycopg").warning("query cancellation failed: %s", lost)
+
+    line = json.loads(pipe.getvalue())
+    assert line["message"] == "query cancellation failed: connection failed: No such file"
+
+
 @pytest.mark.parametrize(
     ("name", "error"),
     [("procrastinate.worker", KeyError("name")), ("maintainer.serve", OSError("full"))],
