@@ -94,8 +94,8 @@ def shorten_trouble(record: logging.LogRecord) -> bool:
     if _package(record.name) not in _LIBRARIES:
         return True
     error = record.exc_info[1] if record.exc_info else None
-    told = record.args if isinstance(record.args, tuple) else ()
-    if error is None and any(isinstance(one, Exception) and _is_trouble(one) for one in told):
+    facts = record.args if isinstance(record.args, tuple) else ()
+    if error is None and any(isinstance(one, Exception) and _is_trouble(one) for one in facts):
         record.msg, record.args = _first_line(record.getMessage()), None
     elif error and _is_trouble(error):
         cause = error.__cause__ or error

@@ -33,7 +33,7 @@ from maintainer.report.done import format_broken, format_done_blindly, format_lo
 from maintainer.report.model import BrokenTagReport, IndexReport, Report, Space, SpacePart, Verdict
 from maintainer.report.words import as_sentence, format_count, format_few, format_share, format_size
 
-LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Broken"}
+LEVELS = {"good": "Healthy", "attention": "Needs attention", "bad": "Failing"}
 
 _NEARLY_FULL = 0.9
 _ROOMY = 0.8

@@ -142,7 +142,6 @@ def test_alerts_about_all_targets_are_raised_however_many_targets_fail(tmp_path:
     assert {one["alert"] for one in rules if _is_raised(one["expr"], metrics)} == {
         "MaintainerFleetFails",
         "MaintainerFleetOverdue",
-        "MaintainerFleetBroken",
         "MaintainerSearchFails",
     }
 
@@ -190,4 +189,4 @@ def test_all_caches_are_added_up_on_one_page(site: Site) -> None:
     # Of a cache of 10 GB, what exceeds 9 GB; a rule finds what was used longest ago.
     nothing = '<td class="n" data-label="bytes" data-v="0">'
     assert page.count(nothing) == 2
-    assert page.count("Broken") == 20
+    assert page.count("Failing") == 20

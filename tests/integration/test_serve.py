@@ -578,7 +578,7 @@ def test_a_target_without_its_token_fails_alone(place: Place) -> None:
     # Problems come first.
     assert index.index("/targets/stranger") < index.index("/targets/own")
     assert why in index
-    assert "<h1>Broken</h1>" in page
+    assert "<h1>Failing</h1>" in page
     assert f"There is no report yet: the last attempt failed: target stranger: {why}." in page
     assert "<strong>To do:</strong>" in page
     assert '<a href="/">all targets</a>' in page

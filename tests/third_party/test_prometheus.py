@@ -20,8 +20,6 @@ pytestmark = pytest.mark.skipif(
 _GOOD = {
     "maintainer_fleet_failing": 0,
     "maintainer_fleet_overdue": 0,
-    'maintainer_fleet_targets{level="bad"}': 0,
-    'maintainer_fleet_targets{level="good"}': 1,
     'maintainer_discovery_up{discovery="octo"}': 1,
     "maintainer_configuration_up": 1,
     'maintainer_consecutive_failures{target="app"}': 0,
@@ -38,7 +36,6 @@ _GOOD = {
 _BAD = _GOOD | {
     "maintainer_fleet_failing": 1,
     "maintainer_fleet_overdue": 1,
-    'maintainer_fleet_targets{level="bad"}': 1,
     'maintainer_discovery_up{discovery="octo"}': 0,
     "maintainer_configuration_up": 0,
     'maintainer_consecutive_failures{target="app"}': 3,
