@@ -1268,7 +1268,7 @@ def test_however_many_old_objects_may_not_be_deleted_the_others_go(
     moto: Moto, memory: Memory
 ) -> None:
     moto.export("api", "base", "api")
-    locked = [BLOBS + blob_of(f"locked {number}") for number in range(250)]
+    locked = [BLOBS + blob_of(f"locked {number}") for number in range(210)]
     for key in locked:
         moto.put(key, b"locked")
     moto.now += timedelta(hours=1)
