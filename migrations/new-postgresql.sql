@@ -114,7 +114,7 @@ CREATE TABLE run (
     indexes_read BIGINT NOT NULL, 
     indexes_written BIGINT NOT NULL, 
     entries_deleted BIGINT NOT NULL, 
-    bytes_deleted BIGINT NOT NULL, 
+    bytes_freed BIGINT NOT NULL, 
     blobs_missing BIGINT NOT NULL, 
     requests BIGINT NOT NULL, 
     results_usable BIGINT, 
@@ -447,7 +447,7 @@ CREATE VIEW scopes AS
 CREATE VIEW runs AS 
         SELECT run.id, target.name AS target, to_char(timestamp 'epoch' + (run.started_at) * interval '1 microsecond', 'YYYY-MM-DD HH24:MI:SS.US') AS started_at, to_char(timestamp 'epoch' + (run.finished_at) * interval '1 microsecond', 'YYYY-MM-DD HH24:MI:SS.US') AS finished_at, run.status,
                run.dry_run, run.version, run.process, run.entries, run.indexes_read,
-               run.indexes_written, run.entries_deleted, run.bytes_deleted, run.blobs_missing,
+               run.indexes_written, run.entries_deleted, run.bytes_freed, run.blobs_missing,
                run.requests, run.results_usable
         FROM run JOIN target ON target.id = run.target_id;
 

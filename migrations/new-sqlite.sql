@@ -114,7 +114,7 @@ CREATE TABLE run (
     indexes_read INTEGER NOT NULL, 
     indexes_written INTEGER NOT NULL, 
     entries_deleted INTEGER NOT NULL, 
-    bytes_deleted INTEGER NOT NULL, 
+    bytes_freed INTEGER NOT NULL, 
     blobs_missing INTEGER NOT NULL, 
     requests INTEGER NOT NULL, 
     results_usable INTEGER, 
@@ -448,7 +448,7 @@ CREATE VIEW scopes AS
 CREATE VIEW runs AS 
         SELECT run.id, target.name AS target, strftime('%Y-%m-%d %H:%M:%S', (((run.started_at) - (((run.started_at) % 1000000 + 1000000) % 1000000)) / 1000000), 'unixepoch') || printf('.%06d', (((run.started_at) % 1000000 + 1000000) % 1000000)) AS started_at, strftime('%Y-%m-%d %H:%M:%S', (((run.finished_at) - (((run.finished_at) % 1000000 + 1000000) % 1000000)) / 1000000), 'unixepoch') || printf('.%06d', (((run.finished_at) % 1000000 + 1000000) % 1000000)) AS finished_at, run.status,
                run.dry_run, run.version, run.process, run.entries, run.indexes_read,
-               run.indexes_written, run.entries_deleted, run.bytes_deleted, run.blobs_missing,
+               run.indexes_written, run.entries_deleted, run.bytes_freed, run.blobs_missing,
                run.requests, run.results_usable
         FROM run JOIN target ON target.id = run.target_id;
 

@@ -66,7 +66,7 @@ def first_page() -> str:
             dry_run=number < 3,
             indexes_written=number % 3,
             entries_deleted=40 * (number % 3),
-            bytes_deleted=300_000_000 * (number % 3),
+            bytes_freed=300_000_000 * (number % 3),
             requests=41,
         )
         for number in range(9, 0, -1)

@@ -35,7 +35,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     dry_run: bool
     indexes_written: int
     entries_deleted: int
-    bytes_deleted: int
+    bytes_freed: int
     requests: int
 
 

@@ -285,7 +285,7 @@ def _finish(connection: Connection, report: Report, more: Mapping[str, object]) 
             entries=sum(total.entries for total in report.entries),
             indexes_written=report.indexes_written,
             entries_deleted=report.entries_deleted,
-            bytes_deleted=report.bytes_freed,
+            bytes_freed=report.bytes_freed,
             blobs_missing=report.blobs_missing,
             requests=report.requests.total,
             # Without a runtime token a run cannot know.

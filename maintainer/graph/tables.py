@@ -315,8 +315,8 @@ RUN = Table(
     _column("indexes_read", WHOLE, default=0),
     _column("indexes_written", WHOLE, default=0),
     _column("entries_deleted", WHOLE, default=0),
-    _column("bytes_deleted", WHOLE, default=0),
-    # Referenced by an index that was merged, and gone.
+    _column("bytes_freed", WHOLE, default=0),
+    # Gone, and referenced by newest generations: each counts in each index.
     _column("blobs_missing", WHOLE, default=0),
     _column("requests", WHOLE, default=0),
     # Results that builds could use when the run ended; none if it could read no index.

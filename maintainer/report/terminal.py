@@ -82,7 +82,7 @@ def _texts_of(run: RunSummary) -> Iterator[str]:
     yield f"{run.status}{', dry run' if run.dry_run else ''}"
     yield str(run.indexes_written)
     yield str(run.entries_deleted)
-    yield format_size(run.bytes_deleted)
+    yield format_size(run.bytes_freed)
 
 
 def _parts(report: Report) -> Iterator[RenderableType]:

@@ -116,7 +116,7 @@ _VIEWS = {
     "runs": """
         SELECT run.id, target.name AS target, <run.started_at>, <run.finished_at>, run.status,
                run.dry_run, run.version, run.process, run.entries, run.indexes_read,
-               run.indexes_written, run.entries_deleted, run.bytes_deleted, run.blobs_missing,
+               run.indexes_written, run.entries_deleted, run.bytes_freed, run.blobs_missing,
                run.requests, run.results_usable
         FROM run JOIN target ON target.id = run.target_id
     """,
@@ -302,7 +302,7 @@ def _make_roots() -> None:
         sa.Column("indexes_read", _WHOLE, nullable=False),
         sa.Column("indexes_written", _WHOLE, nullable=False),
         sa.Column("entries_deleted", _WHOLE, nullable=False),
-        sa.Column("bytes_deleted", _WHOLE, nullable=False),
+        sa.Column("bytes_freed", _WHOLE, nullable=False),
         sa.Column("blobs_missing", _WHOLE, nullable=False),
         sa.Column("requests", _WHOLE, nullable=False),
         sa.Column("results_usable", _WHOLE, nullable=True),

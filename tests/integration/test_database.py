@@ -758,7 +758,7 @@ VIEWS = {
     ],
     "runs": [
         *("id", "target", "started_at", "finished_at", "status", "dry_run", "version", "process"),
-        *("entries", "indexes_read", "indexes_written", "entries_deleted", "bytes_deleted"),
+        *("entries", "indexes_read", "indexes_written", "entries_deleted", "bytes_freed"),
         *("blobs_missing", "requests"),
     ],
     "actions": [

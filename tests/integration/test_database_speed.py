@@ -48,7 +48,7 @@ _GONE_ENTRIES = f"{_ENTRIES} UPDATE entry SET missing_since = 2, state = 'delete
 _UNLISTED_BLOBS = f"{_MISSING_BLOBS} UPDATE blob SET digest = 'sha512:' || id;"
 _RUNS = """
 INSERT INTO run (id, target_id, started_at, version, process, dry_run, has_plan, status, entries,
-                 indexes_read, indexes_written, entries_deleted, bytes_deleted, blobs_missing,
+                 indexes_read, indexes_written, entries_deleted, bytes_freed, blobs_missing,
                  requests)
 SELECT n, 1, n, '1', '1', 0, 1, 'killed', 0, 0, 0, 1, 1, 0, 1 FROM numbers;
 """
@@ -149,7 +149,7 @@ _TARGETS, _RUNS_OF_EACH, _STATES = 500, 100, 4
 _FLEET = f"""
 INSERT INTO target (id, name) SELECT n, 'github:octo/' || n FROM generate_series(1, {_TARGETS}) n;
 INSERT INTO run (id, target_id, started_at, finished_at, version, process, dry_run, has_plan,
-                 status, entries, indexes_read, indexes_written, entries_deleted, bytes_deleted,
+                 status, entries, indexes_read, indexes_written, entries_deleted, bytes_freed,
                  blobs_missing, requests)
 SELECT (k - 1) * {_TARGETS} + n, n, k, k, '1', '1', false, false, 'done', 0, 0, 0, 0, 0, 0, 1
 FROM generate_series(1, {_TARGETS}) n, generate_series(1, {_RUNS_OF_EACH}) k;

@@ -435,13 +435,11 @@ def test_a_name_with_nul_is_refused_and_numbers_of_64_bits_are_not(database: Dat
     with database.begin() as connection:
         target = find_target(connection, "github:octo/cache")
         begin_run(connection, target, NOW, dry_run=False)
-        connection.execute(RUN.update().values(bytes_deleted=2**63 - 1, entries=2**63 - 1))
+        connection.execute(RUN.update().values(bytes_freed=2**63 - 1, entries=2**63 - 1))
         connection.execute(insert(RUN).from_select(_COPIED, select(*(RUN.c[n] for n in _COPIED))))
     with database.reading() as connection:
-        assert connection.scalars(select(RUN.c.bytes_deleted)).all() == [2**63 - 1] * 2
-        assert (
-            connection.exec_driver_sql("SELECT sum(bytes_deleted) FROM run").scalar() == 2**64 - 2
-        )
+        assert connection.scalars(select(RUN.c.bytes_freed)).all() == [2**63 - 1] * 2
+        assert connection.exec_driver_sql("SELECT sum(bytes_freed) FROM run").scalar() == 2**64 - 2
 
 
 def test_a_name_that_is_too_long_for_an_index_is_refused_in_plain_words(database: Database) -> None:
