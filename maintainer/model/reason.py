@@ -80,7 +80,7 @@ class PullRequestClosed(Base, frozen=True):
     number: int
     """The number of the pull request."""
     closed_at: datetime | None
-    """None if the service does not say it."""
+    """When it was closed; None if the service does not say it."""
 
 
 class RefDeleted(_OfRef, frozen=True):
@@ -171,7 +171,7 @@ class Superseded(Overdue, frozen=True, kw_only=True):
     """A newer generation of its index exists."""
 
     by: int
-    """The newest generation."""
+    """The number of the newest generation."""
 
 
 class Replaced(Base, frozen=True):
@@ -236,7 +236,7 @@ class Grace(Base, frozen=True):
     since: datetime
     """When the period began."""
     until: datetime
-    """When it ends."""
+    """When the period ends."""
 
 
 class ExportInProgress(_OfRef, frozen=True):
@@ -265,7 +265,7 @@ class RequestsExhausted(Base, frozen=True):
     """The run has sent all its requests (`--max-requests`)."""
 
     limit: int
-    """How many it may send."""
+    """How many requests it may send."""
 
 
 class DeadlinePassed(Base, frozen=True):
@@ -276,7 +276,7 @@ class RestShareExhausted(Base, frozen=True):
     """The run has used its share of the rate limit of the REST API."""
 
     share: float
-    """0 to 1."""
+    """The share of the rate limit that a run may use, 0 to 1."""
 
 
 class Interrupted(Base, frozen=True):
@@ -323,7 +323,7 @@ class FollowOthers(_Write, frozen=True):
     more: int
     """Blobs that the index gains."""
     less: int
-    """Blobs that it loses."""
+    """Blobs that the index loses."""
 
 
 class Restore(_Write, frozen=True):
@@ -339,16 +339,16 @@ class Invalid(_Write, frozen=True):
     violation: str
     """What importers refuse in it."""
     generation: int | None
-    """None for a tag."""
+    """The number of the newest generation; None for a tag."""
 
 
 class Merge(_Write, frozen=True):
     """Merge generations into the newest one."""
 
     generations: tuple[int, ...]
-    """The numbers of those that are merged."""
+    """The numbers of the generations that are merged."""
     into: int
-    """The number of the newest one."""
+    """The number of the newest generation."""
     without_content: int = 0
     """Blobs that it references, and whose content cannot be downloaded."""
     missing: int = 0
@@ -409,7 +409,7 @@ class WrittenDuringSweep(_Write, frozen=True):
     key: str
     """The key that the build wrote."""
     blobs: int
-    """How many of them it references."""
+    """How many deleted blobs it references."""
 
 
 WriteReason = (
@@ -484,16 +484,16 @@ class KeyTooLong(Base, frozen=True):
     """The key of its next generation would be too long."""
 
     length: int
-    """Characters of the key."""
+    """How many characters the key would have."""
     limit: int
-    """The most that it may have."""
+    """How many characters a key may have."""
 
 
 class TooLarge(_OfProblem, frozen=True):
     """The merged index would be too large for any run to read."""
 
     size: int
-    """Bytes."""
+    """Bytes of the merged index."""
     concurrent: bool = False
     """Whether it is too large only with what builds have written since the run began."""
 
@@ -653,7 +653,7 @@ class ImportLimit(Base, frozen=True):
     """Importers would not read the index."""
 
     limit: int
-    """Bytes."""
+    """Bytes of the largest index that importers read."""
 
 
 class NotACache(Base, frozen=True):
@@ -745,9 +745,9 @@ class LossAccepted(Base, frozen=True):
     """Most of what is known is gone, and whoever started the run said that it should be."""
 
     found: int
-    """How many exist."""
+    """How many of what is known exist."""
     expected: int
-    """How many were known."""
+    """How many are known."""
     of: Counted
     """What was counted."""
 
@@ -756,7 +756,7 @@ class StorageOutage(_OfBlobs, frozen=True):
     """Too many blobs could not be downloaded, so none of them counts as gone."""
 
     checked: int
-    """How many were checked."""
+    """How many blobs were checked."""
 
 
 class ChecksFailed(_OfBlobs, frozen=True):
@@ -820,14 +820,14 @@ class UploadsLeft(Base, frozen=True):
     uploads: int
     """How many uploads."""
     days: int
-    """The age from which they count."""
+    """The age from which uploads count, in days."""
 
 
 class DeletedKept(Base, frozen=True):
     """The store keeps what is deleted for a while, so a deletion frees nothing at once."""
 
     days: int
-    """For how many days."""
+    """How long it keeps it, in days."""
 
 
 class BlobsArchived(_OfBlobs, frozen=True):
@@ -856,7 +856,7 @@ class MergeOverwritten(Base, frozen=True):
     name: str
     """The name of the merge."""
     results: int
-    """Those that this database does not know; of these, the younger ones are kept."""
+    """Results that this database does not know; the younger ones are kept."""
 
 
 class MergeTakenOver(Base, frozen=True):
@@ -928,7 +928,7 @@ class NothingChanged(Base, frozen=True):
     """Nothing has changed since a run that had nothing to do, and nothing is due."""
 
     since_run: int
-    """The number of that run."""
+    """The number of the run that had nothing to do."""
     until: datetime
     """When something falls due at the earliest."""
 

@@ -1,12 +1,14 @@
 """What the fields of values mean, for the schema: the docstrings below them in the code."""
 
 import ast
+import re
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec.inspect import StructType, type_info
@@ -14,6 +16,7 @@ from msgspec.inspect import StructType, type_info
 _PARTS = ("type", "types", "item_type", "item_types", "key_type", "value_type")
 """Where a type holds others."""
 _TAG = "What this object is: its other fields are the facts."
+_IN_UTC = "In UTC, as in ISO 8601."
 
 
 def describe_fields(schema: dict[str, Any], model: type[msgspec.Struct]) -> None:
@@ -22,11 +25,32 @@ def describe_fields(schema: dict[str, Any], model: type[msgspec.Struct]) -> None
         properties = schema["$defs"][struct.__name__]["properties"]
         if tag := struct.__struct_config__.tag_field:
             properties[tag] = {"description": _TAG} | properties[tag]
-        for base in reversed(struct.__mro__):
-            if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
-                for name, text in _docstrings(base.__module__).get(base.__name__, {}).items():
-                    if name in properties:
-                        properties[name] = {"description": text} | properties[name]
+        for name, text in describe(struct).items():
+            properties[name] = {"description": text} | properties[name]
+        for name in _times(struct):
+            properties[name]["format"] = "date-time"
+
+
+def describe(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Return the docstrings of a struct's fields, by name, in the words of JSON."""
+    times = _times(struct)
+    found = {}
+    bases = [base for base in struct.__mro__ if issubclass(base, msgspec.Struct)]
+    for base in reversed(bases[: bases.index(msgspec.Struct)]):
+        for name, text in _docstrings(base.__module__).get(base.__name__, {}).items():
+            if name in struct.__struct_fields__:
+                in_utc = f" {_IN_UTC}" if name in times else ""
+                found[name] = re.sub(r"\bNone\b", "null", text) + in_utc
+    return found
+
+
+def _times(struct: type[msgspec.Struct]) -> set[str]:
+    """Return the names of the fields that are times."""
+    return {
+        one.name
+        for one in msgspec.structs.fields(struct)
+        if datetime in (one.type, *get_args(one.type))
+    }
 
 
 def _find_structs(info: Any, seen: set[int]) -> Iterator[type[msgspec.Struct]]:  # noqa: ANN401

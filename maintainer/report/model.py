@@ -66,7 +66,7 @@ class UsedDay(msgspec.Struct, frozen=True):
     """What exists when the run ends, and was last used on a day (UTC)."""
 
     day: date | None
-    """None for all days before the others."""
+    """The day; None for all days before the others."""
     entries: int
     """How many entries."""
     size: int
@@ -77,7 +77,7 @@ class NamedSpace(msgspec.Struct, frozen=True):
     """What a ref or a scope takes."""
 
     name: str
-    """Empty for all that are not listed."""
+    """The name of the ref or scope; empty for all that are not listed."""
     entries: int
     """How many entries."""
     size: int
@@ -90,7 +90,7 @@ class Space(msgspec.Struct, frozen=True):
     quota: int | None
     """Bytes, above which the store evicts or runs make room; None if nothing limits the cache."""
     used: int
-    """Bytes."""
+    """Bytes that are stored."""
     parts: tuple[SpacePart, ...]
     """They add up to `used`. If there is a quota, one more follows: what is free."""
     quota_is_assumed: bool = False
@@ -122,19 +122,20 @@ class Changes(msgspec.Struct, frozen=True):
     """Changes of the cache since the previous run that no run made."""
 
     previous_run: int | None = None
-    """None if this was the first run on the cache."""
+    """The number of the previous run; None if this was the first one on the cache."""
     previous_at: datetime | None = None
-    """When that run began."""
+    """When the previous run began."""
     new_entries: int = 0
-    """Seen for the first time by this run."""
+    """Entries that this run was the first to see."""
     new_bytes: int = 0
-    """Bytes of these."""
+    """Bytes of the new entries."""
     gone_entries: int = 0
-    """Gone since, but not deleted by a run: GitHub evicted it, or somebody else deleted it."""
+    """Entries that are gone since, but that no run deleted: GitHub evicted them, or somebody else
+    deleted them."""
     gone_bytes: int = 0
-    """Bytes of these."""
+    """Bytes of the entries that are gone."""
     gone_largest: tuple[GoneEntry, ...] = ()
-    """The largest of these, the largest first, up to a limit."""
+    """The largest of the entries that are gone, the largest first, up to a limit."""
 
 
 class BrokenTagReport(msgspec.Struct, frozen=True):
@@ -163,7 +164,7 @@ class ChainRow(msgspec.Struct, frozen=True):
     """Consecutive layers of a tree without a branch between them."""
 
     depth: int
-    """The number of branches below them."""
+    """The number of branches below these layers."""
     digest: str
     """The digest of the largest one."""
     layers: int
@@ -173,11 +174,11 @@ class ChainRow(msgspec.Struct, frozen=True):
     share: float
     """Share of all bytes that the results of the index need, 0 to 1."""
     results: int
-    """The results whose last layer is one of these."""
+    """The results whose last layer is one of these layers."""
     needed_by: tuple[str, ...] = ()
     """The scopes that need the largest of them, without merges of others, up to a limit."""
     needed_by_omitted: int = 0
-    """How many of them are not listed."""
+    """How many scopes of `needed_by` are not listed."""
 
 
 class IndexReport(msgspec.Struct, frozen=True):
@@ -190,15 +191,16 @@ class IndexReport(msgspec.Struct, frozen=True):
     signed: bool
     """Whether builds sign it: then runs never rewrite it."""
     generations: int
-    """Stored when the run began."""
+    """Generations that are stored when the run begins."""
     generations_after: int
-    """Stored when the run ends; in a dry run, as planned."""
+    """Generations that are stored when the run ends; in a dry run, as planned."""
     merged_from: tuple[int, ...]
     """The generations that were merged, including remembered ones."""
     usable_before: int
     """Cache keys with a result that builders could use when the run began."""
     usable_after: int
-    """The same when the run ends; in a dry run, as planned."""
+    """Cache keys with a result that builders can use when the run ends; in a dry run, as planned.
+    """
     blobs_missing: int
     """Blobs that the newest generation referenced and that are gone."""
     bytes_usable: int
@@ -206,7 +208,8 @@ class IndexReport(msgspec.Struct, frozen=True):
     bytes_dangling_before: int
     """Bytes of the stored blobs that its generations reference but builders could not reach."""
     bytes_dangling_after: int
-    """The same when the run ends; in a dry run, as planned."""
+    """Bytes of the stored blobs that its generations reference but builders cannot reach, when the
+    run ends; in a dry run, as planned."""
     written: str | None
     """The key of the generation that was written, or is planned."""
     outcome: Outcome
@@ -224,7 +227,7 @@ class IndexReport(msgspec.Struct, frozen=True):
     results_lost: int = 0
     """Results that this run dropped because a blob is gone."""
     lost: tuple[LostBlob, ...] = ()
-    """Those blobs, the one with the most lost results first, up to a limit."""
+    """The blobs that are gone, the one with the most lost results first, up to a limit."""
     newest_at: datetime | None = None
     """When its newest generation was created; of a tag, when its newest result was made."""
     oldest_at: datetime | None = None
@@ -235,7 +238,8 @@ class IndexReport(msgspec.Struct, frozen=True):
     chains_omitted: int = 0
     """The chains that are too small to be in the tree."""
     bytes_own: int = 0
-    """The part of `bytes_usable` that no other index needs, apart from merges of others."""
+    """The part of `bytes_usable`, in bytes, that no other index needs, apart from merges of
+    others."""
     is_merge: bool = False
     """Whether it holds the merge of all other indexes of its ref, for builds to import."""
     omitted: int = 0
@@ -255,7 +259,7 @@ class Blocked(msgspec.Struct, frozen=True):
     sentence: str
     """The reason as a sentence."""
     since: datetime
-    """The first of the consecutive runs that deleted none."""
+    """When the first of the consecutive runs that deleted none began."""
     cause: str = ""
     """Why an index could not be read, if that is the reason."""
 
@@ -269,17 +273,17 @@ class ResultTotals(msgspec.Struct, frozen=True):
     """Cache keys with a result, in all indexes together: a key in several indexes counts once."""
 
     before: int = 0
-    """Those that builders could use when the run began."""
+    """Results that builders could use when the run began."""
     after: int = 0
-    """Those that builders can use after the run; for a plan, those that they could."""
+    """Results that builders can use when the run ends; in a dry run, as planned."""
     possible: int = 0
-    """Those whose blobs exist, even if the token cannot write the indexes."""
+    """Results whose blobs exist, even if the token cannot write the indexes."""
     dropped: int = 0
-    """Those that builders could use before, but not after, although their blobs exist."""
+    """Results that builders could use before, but not after, although their blobs exist."""
     lost: int = 0
-    """Those that this run dropped from all indexes because a blob is gone."""
+    """Results that this run dropped from all indexes because a blob is gone."""
     size: int = 0
-    """Bytes of the blobs that those after the run need, each counted once."""
+    """Bytes of the blobs that the results `after` the run need, each counted once."""
 
 
 class ActionReport(msgspec.Struct, frozen=True):
@@ -302,7 +306,7 @@ class ActionReport(msgspec.Struct, frozen=True):
     store_id: int | None = None
     """The number of the entry in the store, if it is about one that has a number."""
     size: int | None = None
-    """Bytes."""
+    """Bytes of the entry or index, if known."""
 
 
 class ContentReport(msgspec.Struct, frozen=True):
@@ -313,7 +317,7 @@ class ContentReport(msgspec.Struct, frozen=True):
     without_content: int = 0
     """Blobs without content in any entry: they count as gone."""
     unverified: int = 0
-    """Blobs whose check was inconclusive; the next run retries it."""
+    """Blobs whose check was inconclusive; the next run checks them again."""
     deferred: int = 0
     """Checks that were deferred to the next run."""
 
@@ -335,9 +339,9 @@ class RequestReport(msgspec.Struct, frozen=True):
     """The requests that the run sent to the store."""
 
     counts: dict[str, int]
-    """By kind: list, look-up, download, reserve, upload, finalize, delete."""
+    """How many, by kind: list, look-up, download, reserve, upload, finalize, delete."""
     retries: int
-    """How many of them repeated another one."""
+    """How many requests repeated another one."""
 
     @property
     def total(self) -> int:
@@ -351,9 +355,9 @@ class TrendPoint(msgspec.Struct, frozen=True):
     run: int
     """The number of the run."""
     at: datetime
-    """When it began."""
+    """When the run began."""
     bytes: dict[str, int]
-    """By state."""
+    """Bytes that are stored, by state."""
     usable: int | None
     """Results that builds could use; None if the run could read no index."""
 
@@ -373,13 +377,13 @@ class Headroom(msgspec.Struct, frozen=True):
     """What is expected to arrive until the next run, by what arrived between runs before."""
 
     expected: int
-    """Bytes: what was enough nine times out of ten."""
+    """Bytes that are expected: what was enough nine times out of ten."""
     intervals: int
-    """The intervals between two runs that it follows from."""
+    """How many intervals between two runs `expected` follows from."""
     expected_before: int | None
-    """The same at the run before; None if that was not known."""
+    """Bytes that were expected at the run before; None if that was not known."""
     arrived: int
-    """Bytes that have arrived since."""
+    """Bytes that have arrived since the run before."""
 
 
 class Trend(msgspec.Struct, frozen=True):
@@ -392,18 +396,19 @@ class Trend(msgspec.Struct, frozen=True):
     evictions: tuple[EvictionDay, ...] = ()
     """Oldest first; only days with evictions."""
     headroom: Headroom | None = None
-    """None if nobody evicts, nothing was listed, or the history is too short."""
+    """What is expected to arrive until the next run; None if nobody evicts, nothing was listed, or
+    the history is too short."""
 
 
 class DepartureReport(msgspec.Struct, frozen=True):
     """Results that leave a full cache together, because they need exactly the same layers."""
 
     digest: str
-    """Of the topmost layer."""
+    """The digest of the topmost layer."""
     results: int
     """How many results."""
     indexes: tuple[str, ...]
-    """The indexes that have them."""
+    """The indexes that have these results."""
     reason: LeftForRoom
     """Why they leave, as a value."""
     sentence: str
@@ -414,9 +419,9 @@ class RoomReport(msgspec.Struct, frozen=True):
     """How full a cache may be, and what leaves it for that."""
 
     quota: int
-    """Bytes."""
+    """Bytes, above which the store evicts or runs make room."""
     limit: int
-    """Bytes that it may hold, so that enough is free."""
+    """Bytes that the cache may hold, so that enough is free."""
     stored: int
     """Bytes of everything that was stored when the run began."""
     remaining: int
@@ -424,13 +429,13 @@ class RoomReport(msgspec.Struct, frozen=True):
     departures: tuple[DepartureReport, ...] = ()
     """What leaves to make room, in order, up to a limit."""
     departures_omitted: int = 0
-    """How many of them are not listed."""
+    """How many departures are not listed."""
     results: int = 0
     """How many results have left, or would leave in a dry run."""
     held: int = 0
-    """How many others were to leave, and are still in an index that was not written."""
+    """How many other results were to leave, and are still in an index that was not written."""
     freed: int = 0
-    """Bytes of the blobs that are unreferenced after that."""
+    """Bytes of the blobs that are unreferenced once these results have left."""
 
     @property
     def keep_free(self) -> int:
@@ -473,7 +478,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreReport = StoreReport()
     """What a reader must know about the store."""
     version: str
-    """Of maintainer."""
+    """The version of maintainer."""
     started_at: datetime
     """When it began."""
     finished_at: datetime
@@ -489,7 +494,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     readable: tuple[str, ...]
     """The refs that the token reads."""
     writable: tuple[str, ...]
-    """The refs that it writes."""
+    """The refs that the token writes."""
     entries: tuple[EntryTotal, ...]
     """What exists when the run ends, by state."""
     indexes: tuple[IndexReport, ...]
@@ -511,11 +516,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict | None = None
     """The state of the cache, in one line."""
     space: Space | None = None
-    """None if the store cannot list its entries."""
+    """What takes the space; None if the store cannot list its entries."""
     changes: Changes = Changes()
     """What has changed since the previous run, and no run has done."""
     trend: Trend = Trend()
-    """Not stored with the run; read from the database together with it."""
+    """How the cache has changed over time. It is not stored with the run, but read from the
+    database together with it."""
     more_actions: tuple[ActionTotal, ...] = ()
     """Of a cache with many entries: what else was done or kept."""
     broken_tags: tuple[BrokenTagReport, ...] = ()
@@ -525,7 +531,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     repair: bool = False
     """Whether the run only rewrote what was broken: it merged and deleted nothing."""
     room: RoomReport | None = None
-    """None if nothing leaves to make room, because `keep_free` is not set or the quota unknown."""
+    """What leaves a full cache; None if nothing does, because `keep_free` is not set or the quota
+    unknown."""
 
     @property
     def deletions(self) -> tuple[ActionReport, ...]:

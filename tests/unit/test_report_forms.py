@@ -5,6 +5,7 @@ import re
 import unicodedata
 from functools import cache
 from html.parser import HTMLParser
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -175,23 +176,45 @@ def _schema() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
 
 
+_LEANS_ON_ANOTHER = re.compile(r"^(The same|Those|Null)\b", re.IGNORECASE)
+"""JSON has fields in any order, so none is described by the one before it."""
+_UNITS = {"size": "bytes", "bytes": "bytes", "seconds": "seconds", "days": "days"}
+
+
 def test_the_published_schema_is_current() -> None:
     assert SCHEMA.read_text() == make_schema(), "run `python -m maintainer.report.json`"
 
 
 def test_the_schema_says_what_every_field_means() -> None:
     models = json.loads(make_schema())["$defs"]
-    undescribed = [
-        f"{name}.{field}"
+    fields = {
+        f"{name}.{field}": described.get("description", "")
         for name, model in models.items()
-        for field, is_like in model.get("properties", {}).items()
-        if "description" not in is_like
-    ]
+        for field, described in model.get("properties", {}).items()
+    }
 
-    assert not undescribed, "write docstrings below these fields"
+    assert not [name for name, text in fields.items() if not text], "these lack a docstring"
+    assert not [name for name, model in models.items() if not model.get("description")]
+    assert not [name for name, text in fields.items() if _LEANS_ON_ANOTHER.search(text)]
     assert models["EvictionDay"]["properties"]["size"]["description"] == "Bytes."
     of_a_base = models["IndexNotRewritten"]["properties"]["index"]
     assert of_a_base["description"].startswith("The name of an index: ")
+
+
+def test_the_schema_says_the_unit_of_every_size_and_time() -> None:
+    for name, model in json.loads(make_schema())["$defs"].items():
+        for field, described in model.get("properties", {}).items():
+            unit = _UNITS.get(field.partition("_")[0]) or _UNITS.get(field.rpartition("_")[2])
+            text = described["description"].lower()
+            if "integer" in _types_of(described) and unit:
+                assert unit in text, (name, field)
+            if field.endswith(("_at", "since", "until")) or field == "at":
+                assert described["format"] == "date-time", (name, field)
+                assert "utc" in text, (name, field)
+
+
+def _types_of(described: dict[str, Any]) -> set[str | None]:
+    return {one.get("type") for one in (described, *described.get("anyOf", ()))}
 
 
 def test_the_schema_is_valid_itself_and_refuses_what_is_no_report() -> None:
