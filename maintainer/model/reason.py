@@ -38,6 +38,16 @@ class _OfKey(Base, frozen=True):
     """The key of the index."""
 
 
+class _OfKeyInRef(_OfKey, frozen=True):
+    ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
+
+
+class _OfTag(Base, frozen=True):
+    tag: str
+    """The name of the tag."""
+
+
 class _OfBlobs(Base, frozen=True):
     blobs: int
     """How many blobs."""
@@ -98,11 +108,8 @@ class Needed(_OfIndex, frozen=True):
     """A live result of this index needs it."""
 
 
-class NeededByOtherTag(Base, frozen=True):
+class NeededByOtherTag(_OfTag, frozen=True):
     """A tag that is not a cache needs it."""
-
-    tag: str
-    """The name of the tag."""
 
 
 class NeededByOtherName(Base, frozen=True):
@@ -116,11 +123,8 @@ class Undeletable(_OfProblem, frozen=True):
     """The registry does not delete manifests."""
 
 
-class NeededByDamagedTag(Base, frozen=True):
+class NeededByDamagedTag(_OfTag, frozen=True):
     """A tag whose manifest is damaged may need it."""
-
-    tag: str
-    """The name of the tag."""
 
 
 class ReadByBuilds(Base, frozen=True):
@@ -219,11 +223,9 @@ class StillReferenced(_OfIndex, frozen=True):
     """This index references it and is not rewritten."""
 
 
-class OpaqueIndex(_OfKey, frozen=True):
+class OpaqueIndex(_OfKeyInRef, frozen=True):
     """An index whose content is unknown is newer, so it may need it."""
 
-    ref: str
-    """Its ref, such as refs/heads/main; `-` in a store without refs."""
     until: datetime
     """When it may be deleted at the earliest."""
 
@@ -300,26 +302,24 @@ class _Write(Base, frozen=True, kw_only=True):
     """The setting, in bytes, if it is what leaves no room; otherwise importers' limit does."""
 
 
+class _WriteOfOthers(_Write, frozen=True):
+    ref: str
+    """Its ref, such as refs/heads/main; `-` in a store without refs."""
+    others: int
+    """How many others there are."""
+
+
 class MergeGenerations(_Write, frozen=True):
     """Merge the generations of an index, of which the newest could not be read."""
 
 
-class MergeOthers(_Write, frozen=True):
+class MergeOthers(_WriteOfOthers, frozen=True):
     """Merge all other indexes of a ref, or all other tags."""
 
-    ref: str
-    """Its ref, such as refs/heads/main; `-` in a store without refs."""
-    others: int
-    """How many others there are."""
 
-
-class FollowOthers(_Write, frozen=True):
+class FollowOthers(_WriteOfOthers, frozen=True):
     """Bring the merge of all others up to date."""
 
-    ref: str
-    """Its ref, such as refs/heads/main; `-` in a store without refs."""
-    others: int
-    """How many others there are."""
     more: int
     """Blobs that the index gains."""
     less: int
@@ -563,11 +563,8 @@ class NewestUnchecked(_OfKey, frozen=True):
     """What went wrong, in one line."""
 
 
-class NewIndex(_OfKey, frozen=True):
+class NewIndex(_OfKeyInRef, frozen=True):
     """A build has written this index since the run began, and it may need any blob."""
-
-    ref: str
-    """Its ref, such as refs/heads/main; `-` in a store without refs."""
 
 
 class IndexNotListed(_OfKey, frozen=True):

@@ -25,23 +25,21 @@ def describe_fields(schema: dict[str, Any], model: type[msgspec.Struct]) -> None
         properties = schema["$defs"][struct.__name__]["properties"]
         if tag := struct.__struct_config__.tag_field:
             properties[tag] = {"description": _TAG} | properties[tag]
-        for name, text in describe(struct).items():
-            properties[name] = {"description": text} | properties[name]
-        for name in _times(struct):
+        times = _times(struct)
+        for name, text in _texts(struct):
+            if name in properties:
+                in_utc = f" {_IN_UTC}" if name in times else ""
+                description = re.sub(r"\bNone\b", "null", text) + in_utc
+                properties[name] = {"description": description} | properties[name]
+        for name in times:
             properties[name]["format"] = "date-time"
 
 
-def describe(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Return the docstrings of a struct's fields, by name, in the words of JSON."""
-    times = _times(struct)
-    found = {}
-    bases = [base for base in struct.__mro__ if issubclass(base, msgspec.Struct)]
-    for base in reversed(bases[: bases.index(msgspec.Struct)]):
-        for name, text in _docstrings(base.__module__).get(base.__name__, {}).items():
-            if name in struct.__struct_fields__:
-                in_utc = f" {_IN_UTC}" if name in times else ""
-                found[name] = re.sub(r"\bNone\b", "null", text) + in_utc
-    return found
+def _texts(struct: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
+    """Return the docstrings of fields: those of a struct, before those of its bases."""
+    for base in struct.__mro__:
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            yield from _docstrings(base.__module__).get(base.__name__, {}).items()
 
 
 def _times(struct: type[msgspec.Struct]) -> set[str]:

@@ -29,6 +29,7 @@ from maintainer.serve.web.app import Pages
 from maintainer.serve.web.guard import Guard
 from maintainer.serve.web.metrics import render_metrics
 from maintainer.settings import Settings, load_settings
+from tests.alerts import read_rules
 from tests.commands import run_here
 
 ROOT = Path(maintainer.__file__).parents[1]
@@ -109,7 +110,7 @@ def test_dashboard_and_alerts_use_metrics_that_there_are(name: str) -> None:
 
 def test_alerts_compare_series_with_the_same_labels() -> None:
     """Prometheus adds `instance` and `job`, which `by` would drop on one side only."""
-    rules = yaml.safe_load((ROOT / "config" / "alerts.yml").read_text())["groups"][0]["rules"]
+    rules = read_rules()
     assert len(rules) >= 10
 
     for rule in rules:

@@ -9,22 +9,20 @@ from pathlib import Path
 
 import httpx2
 import pytest
-import yaml
 from sqlalchemy import event
 
-import maintainer
 from maintainer.graph.database import Database
 from maintainer.graph.ended import count_ended
 from maintainer.serve.web.app import Pages
 from maintainer.serve.web.metrics import MAX_TARGETS
 from maintainer.webserver import listen, serving, url_of
+from tests.alerts import read_rules
 from tests.empty_database import change, make_empty
 from tests.empty_database import url_of as database_at
 from tests.integration.many_targets import fill
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 MANY = 1_200
-ALERTS = Path(maintainer.__file__).parents[1] / "config" / "alerts.yml"
 
 
 class Site:
@@ -133,7 +131,7 @@ def test_the_metrics_of_many_targets_are_added_up_and_each_can_be_asked_for(site
 
 def test_alerts_about_all_targets_are_raised_however_many_targets_fail(tmp_path: Path) -> None:
     """Of more than 200 targets none has metrics of its own, and so no alerts."""
-    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    rules = read_rules()
     with _a_site(tmp_path / "many", MAX_TARGETS + 1) as site:
         for trouble in _TROUBLE:
             change(tmp_path / "many" / "graph.db", trouble)

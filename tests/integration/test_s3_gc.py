@@ -1145,13 +1145,19 @@ def _deny(moto: Moto, *keys: str) -> None:
     moto.backend.buckets[BUCKET].policy = policy.encode()
 
 
+def _put_blobs(moto: Moto, what: str, count: int) -> list[str]:
+    """Put blobs that no manifest references; return their keys."""
+    keys = [BLOBS + blob_of(f"{what} {number}") for number in range(count)]
+    for key in keys:
+        moto.put(key, what.encode())
+    return keys
+
+
 def test_an_object_that_may_not_be_deleted_is_reported_and_the_others_go(
     moto: Moto, memory: Memory
 ) -> None:
     moto.export("api", "base", "api")
-    orphans = [BLOBS + blob_of(f"orphan {number}") for number in range(20)]
-    for key in orphans:
-        moto.put(key, b"orphan")
+    orphans = _put_blobs(moto, "orphan", 20)
     _gc(moto, memory)
     moto.now += timedelta(hours=27)
     kept = min(orphans, key=number_of)  # The first one.
@@ -1169,9 +1175,7 @@ def test_an_object_that_may_not_even_be_looked_up_is_reported_and_the_others_go(
     moto: Moto, memory: Memory
 ) -> None:
     moto.export("api", "base", "api")
-    orphans = {BLOBS + blob_of(f"orphan {number}") for number in range(20)}
-    for key in orphans:
-        moto.put(key, b"orphan")
+    orphans = _put_blobs(moto, "orphan", 20)
     _gc(moto, memory)
     moto.now += timedelta(hours=27)
     hidden = max(orphans)  # Encrypted with a key that runs may not use, say.
@@ -1183,7 +1187,7 @@ def test_an_object_that_may_not_even_be_looked_up_is_reported_and_the_others_go(
     moto.lie = refuse
     report = _gc(moto, memory, status="failed")
 
-    assert orphans & _keys(moto) == {hidden}
+    assert set(orphans) & _keys(moto) == {hidden}
     [refused] = report.undeleted
     assert isinstance(refused.outcome, Refused)
 
@@ -1247,8 +1251,7 @@ def test_when_the_answer_to_the_last_deletion_of_a_first_run_is_lost_the_next_ru
 
 def test_where_nothing_may_be_deleted_the_sweep_ends_early(moto: Moto, memory: Memory) -> None:
     moto.export("api", "base", "api")
-    for number in range(400):
-        moto.put(BLOBS + blob_of(f"orphan {number}"), b"orphan")
+    _put_blobs(moto, "orphan", 400)
     _gc(moto, memory)
     moto.now += timedelta(hours=27)
     _deny(moto, "*")
@@ -1268,13 +1271,9 @@ def test_however_many_old_objects_may_not_be_deleted_the_others_go(
     moto: Moto, memory: Memory
 ) -> None:
     moto.export("api", "base", "api")
-    locked = [BLOBS + blob_of(f"locked {number}") for number in range(210)]
-    for key in locked:
-        moto.put(key, b"locked")
+    locked = _put_blobs(moto, "locked", 210)
     moto.now += timedelta(hours=1)
-    others = {BLOBS + blob_of(f"orphan {number}") for number in range(5)}
-    for key in others:
-        moto.put(key, b"orphan")
+    others = _put_blobs(moto, "orphan", 5)
     _gc(moto, memory)
     moto.now += timedelta(hours=30)
     _deny(moto, *locked)
@@ -1282,7 +1281,7 @@ def test_however_many_old_objects_may_not_be_deleted_the_others_go(
     first, second = (_gc(moto, memory, status="failed") for _ in range(2))
 
     assert not first.deleted
-    assert {one.subject for one in second.deleted} == others
+    assert {one.subject for one in second.deleted} == set(others)
     assert set(locked) <= _keys(moto)
 
 

@@ -4,12 +4,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-RULES = Path(__file__).parents[2] / "config" / "alerts.yml"
+from tests.alerts import ALERTS, read_rules
+
 DAYS = 3
 
 pytestmark = pytest.mark.skipif(
@@ -52,11 +52,6 @@ def _promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
 
 
-def _rules() -> list[dict[str, Any]]:
-    rules: list[dict[str, Any]] = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
-    return rules
-
-
 def _raised(alerts: list[str]) -> str:
     """Return an expression that is 1 if just these alerts are raised, whatever their labels."""
     one_each = 'count(count by (alertname) (ALERTS{alertstate="firing"})) or vector(0)'
@@ -83,7 +78,9 @@ def _test(folder: Path, series: dict[str, int], alerts: list[str]) -> str:
     }
     file = folder / "test.yml"
     file.write_text(
-        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": "15m", "tests": [story]})
+        yaml.safe_dump(
+            {"rule_files": [str(ALERTS)], "evaluation_interval": "15m", "tests": [story]}
+        )
     )
     done = _promtool("test", "rules", file)
     return "" if done.returncode == 0 else done.stdout + done.stderr
@@ -97,14 +94,14 @@ def _scraped(series: str) -> str:
 
 
 def test_prometheus_takes_the_alert_rules() -> None:
-    done = _promtool("check", "rules", RULES)
+    done = _promtool("check", "rules", ALERTS)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(_rules())} rules found" in done.stdout
+    assert f"{len(read_rules())} rules found" in done.stdout
 
 
 def test_in_trouble_each_alert_is_raised(tmp_path: Path) -> None:
-    assert _test(tmp_path, _BAD, [rule["alert"] for rule in _rules()]) == ""
+    assert _test(tmp_path, _BAD, [rule["alert"] for rule in read_rules()]) == ""
 
 
 def test_without_trouble_no_alert_is_raised(tmp_path: Path) -> None:

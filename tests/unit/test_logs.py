@@ -132,11 +132,17 @@ def test_on_a_terminal_no_part_of_a_name_is_highlighted(monkeypatch: pytest.Monk
     assert "run 1 on github:example/app starts" in terminal.getvalue()
 
 
-def _logged(monkeypatch: pytest.MonkeyPatch, name: str, message: str, error: Exception) -> str:
+@contextmanager
+def _logging_json(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     pipe = io.StringIO()
     monkeypatch.setattr("sys.stderr", pipe)
     with logging_put_back():
         set_up_logging(verbose=False, quiet=False, log_format="json")
+        yield pipe
+
+
+def _logged(monkeypatch: pytest.MonkeyPatch, name: str, message: str, error: Exception) -> str:
+    with _logging_json(monkeypatch) as pipe:
         try:
             raise error
         except type(error):
@@ -172,11 +178,8 @@ def test_a_connection_that_a_library_has_lost_is_one_line_without_a_traceback(
 def test_what_a_library_says_of_a_lost_connection_without_an_error_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pipe = io.StringIO()
-    monkeypatch.setattr("sys.stderr", pipe)
-    with logging_put_back():
-        set_up_logging(verbose=False, quiet=False, log_format="json")
-        lost = psycopg.OperationalError("connection failed: No such file\n\tIs the server running?")
+    lost = psycopg.OperationalError("connection failed: No such file\n\tIs the server running?")
+    with _logging_json(monkeypatch) as pipe:
         logging.getLogger("psycopg").warning("query cancellation failed: %s", lost)
 
     line = json.loads(pipe.getvalue())

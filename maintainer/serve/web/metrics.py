@@ -245,7 +245,9 @@ class _Metrics(Collector):
         entries = _family(
             "stored_entries", "Stored entries at the end of the last run, by state.", "state"
         )
-        size = _family("stored_bytes", "Their bytes, by state.", "state")
+        size = _family(
+            "stored_bytes", "Stored bytes at the end of the last run, by state.", "state"
+        )
         for known, last in self._last():
             for total in last.figures.entries:
                 entries.add_metric([known.status.name, total.state], total.entries)
