@@ -228,14 +228,17 @@ _ADD = insert(ACTION)
 _LOWEST = select(func.coalesce(func.min(ACTION.c.position), 0)).where(_of_run)
 _HIGHEST = select(func.coalesce(func.max(ACTION.c.position), -1)).where(_of_run)
 _EARLIER = ACTION.alias()
-_was_refused = ACTION.c.store_id.in_(
-    select(_EARLIER.c.store_id).where(
+_refused = (
+    select(_EARLIER.c.store_id)
+    .where(
         # A literal, so that the index of these is used.
         _EARLIER.c.outcome == literal_column(f"'{_REFUSED}'"),
         _EARLIER.c.run_id.in_(select(RUN.c.id).where(RUN.c.target_id == _TARGET.scalar_subquery())),
     )
+    .distinct()
+    .subquery()
 )
-"""Whether the store has refused to delete an entry before: so it is tried after the others."""
+"""What the store has refused to delete before: so it is tried after the others."""
 _numbered = (
     select(
         ACTION.c.id,
@@ -244,7 +247,7 @@ _numbered = (
             order_by=(
                 case({"write": 0, "delete": 1}, value=ACTION.c.kind),
                 case((_is_deletion, ACTION.c.rank)),
-                case((_is_deletion & _was_refused, 1), else_=0),
+                case((_is_deletion & _refused.c.store_id.is_not(None), 1), else_=0),
                 case((_is_deletion, ENTRY.c.created_at)),
                 case((_is_deletion, ACTION.c.store_id)),
                 # Positions are negative and fall in the order of insertion.
@@ -258,6 +261,7 @@ _numbered = (
         ENTRY,
         (ENTRY.c.store_id == ACTION.c.store_id) & (ENTRY.c.target_id == _TARGET.scalar_subquery()),
     )
+    .outerjoin(_refused, _refused.c.store_id == ACTION.c.store_id)
     .where(_of_run)
     .subquery()
 )

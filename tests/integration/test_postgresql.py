@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -20,13 +21,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, event, insert, select, text
 from typer.testing import CliRunner
 
 from maintainer.cli.app import app
 from maintainer.database_url import check_database
 from maintainer.errors import DatabaseError, MaintainerError, how_to_install
 from maintainer.graph import postgresql
+from maintainer.graph.actions import number_actions
 from maintainer.graph.database import Database
 from maintainer.graph.migrate import migrate
 from maintainer.graph.postgresql import (
@@ -445,6 +447,23 @@ def test_a_name_with_nul_is_refused_and_numbers_of_64_bits_are_not(database: Dat
 def test_a_name_that_is_too_long_for_an_index_is_refused_in_plain_words(database: Database) -> None:
     with pytest.raises(DatabaseError, match="a name, such as a tag, is too long for PostgreSQL"):
         _add_scope(database, secrets.token_hex(5_000))
+
+
+def test_however_much_was_refused_a_plan_is_ordered_in_one_pass(database: Database) -> None:
+    """PostgreSQL would go through many refused deletions again for each planned one."""
+    asked: list[tuple[str, Any]] = []
+    with database.begin() as connection:
+
+        @event.listens_for(connection, "before_cursor_execute")
+        def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+            asked.append((statement, values))
+
+        number_actions(connection, 1)
+        [(statement, values)] = tuple(asked)
+        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars().all()
+
+    assert any("ix_action_refused" in step for step in plan)
+    assert not [step for step in plan if "SubPlan" in step]
 
 
 @pytest.mark.parametrize("statement", ["PREPARE one AS SELECT 1", "EXECUTE another"])
