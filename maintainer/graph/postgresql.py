@@ -42,6 +42,8 @@ _IDLE_TIMEOUT = 120_000
 """Milliseconds."""
 _LOCK_TIMEOUT = 30_000
 """Milliseconds."""
+_QUERY_MEMORY = "64MB"
+"""What a part of a query may hold, when it needs that: a million numbers or so."""
 _SILENCE = 30
 """Seconds without a word from the server until it is asked whether it is there."""
 _LOCKS = zlib.crc32(b"buildkit-maintainer") & 0x7FFF_FFFF
@@ -78,6 +80,8 @@ _SETTINGS = {
     "tcp_keepalives_idle": str(_SILENCE),
     "tcp_keepalives_interval": str(_SILENCE),
     "tcp_keepalives_count": "3",
+    # A set that does not fit in would be gone through again for each row that is looked up in it.
+    "work_mem": _QUERY_MEMORY,
 }
 """What each connection sets once it is there: a pooler refuses, or drops, what comes before."""
 _SET = "SELECT set_config(key, value, false) FROM json_each_text(%s::json)"

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
+    except_,
     insert,
     select,
 )
@@ -46,6 +47,13 @@ _ADD = insert(WRITTEN).values(
 )
 _FORGET_UNKNOWN = delete(WRITTEN).where(
     WRITTEN.c.target_id == _target,
-    WRITTEN.c.written_at < bindparam("before"),
-    WRITTEN.c.key.not_in(select(ENTRY.c.key).where(ENTRY.c.target_id == _target)),
+    # All keys that are known may be more than PostgreSQL lets a query hold, which `NOT IN` would.
+    WRITTEN.c.key.in_(
+        except_(
+            select(WRITTEN.c.key).where(
+                WRITTEN.c.target_id == _target, WRITTEN.c.written_at < bindparam("before")
+            ),
+            select(ENTRY.c.key).where(ENTRY.c.target_id == _target),
+        )
+    ),
 )

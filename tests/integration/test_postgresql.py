@@ -37,12 +37,17 @@ from maintainer.graph.postgresql import (
     driver_arguments,
     lock_until_the_end,
 )
+from maintainer.graph.recall import count_expected
 from maintainer.graph.record import find_target
 from maintainer.graph.revision import NEWEST
 from maintainer.graph.rows import Ids
 from maintainer.graph.runs import begin_run, end_killed_runs, targets_running
 from maintainer.graph.schedule import load_statuses
-from maintainer.graph.tables import BLOB, METADATA, RUN, SCOPE, TARGET
+from maintainer.graph.tables import ACTION, BLOB, METADATA, RUN, SCOPE, TARGET
+from maintainer.graph.written import forget_written
+from maintainer.model.entry import Access
+from maintainer.model.outcome import Planned
+from maintainer.model.reason import ReadByBuilds, code_of
 from maintainer.serve.web.server import PageServer
 from maintainer.settings import ServeSettings
 from tests.commands import run_here
@@ -449,8 +454,60 @@ def test_a_name_that_is_too_long_for_an_index_is_refused_in_plain_words(database
         _add_scope(database, secrets.token_hex(5_000))
 
 
-def test_however_much_was_refused_a_plan_is_ordered_in_one_pass(database: Database) -> None:
-    """PostgreSQL would go through many refused deletions again for each planned one."""
+@pytest.mark.parametrize("what", ["refused", "stored"])
+def test_what_was_refused_and_what_is_stored_is_not_gone_through_for_each_row(
+    database: Database, what: str
+) -> None:
+    """There is no limit to how much that is, but PostgreSQL has one to what a query may hold."""
+
+    def ask(connection: Connection) -> None:
+        if what == "refused":
+            number_actions(connection, 1)
+        else:
+            forget_written(connection, 1, NOW)
+
+    assert not [step for step in _plan(database, ask) if "SubPlan" in step]
+
+
+def test_after_a_killed_sweep_of_a_million_its_plan_is_not_gone_through_for_each_entry(
+    database: Database,
+) -> None:
+    with database.begin() as connection:
+        target = find_target(connection, "s3:bucket/")
+        run = begin_run(connection, target, NOW, dry_run=False)
+        end_killed_runs(connection, target, NOW)
+        _plan_deletions(connection, run, 1_000)
+        connection.exec_driver_sql("ANALYZE")
+        connection.exec_driver_sql(
+            "UPDATE pg_class SET reltuples = 1000000 WHERE oid = 'action'::regclass"
+        )
+
+    plan = _plan(database, lambda connection: count_expected(connection, target, Access()))
+
+    [look_up] = [step for step in plan if "Filter" in step and "SubPlan" in step]
+    assert "hashed SubPlan" in look_up
+
+
+def _plan_deletions(connection: Connection, run: int, count: int) -> None:
+    reason, outcome = ReadByBuilds(), Planned()
+    same = {
+        "run_id": run,
+        "kind": "delete",
+        "ref": "-",
+        "reason": code_of(reason),
+        "facts": reason,
+        "outcome": code_of(outcome),
+        "outcome_facts": outcome,
+    }
+    rows = [
+        same | {"position": number, "subject": f"{number}", "store_id": number}
+        for number in range(count)
+    ]
+    connection.execute(insert(ACTION), rows)
+
+
+def _plan(database: Database, ask: Callable[[Connection], object]) -> list[str]:
+    """Return how the server carries out the one statement with which something is asked."""
     asked: list[tuple[str, Any]] = []
     with database.begin() as connection:
 
@@ -458,12 +515,9 @@ def test_however_much_was_refused_a_plan_is_ordered_in_one_pass(database: Databa
         def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
             asked.append((statement, values))
 
-        number_actions(connection, 1)
+        ask(connection)
         [(statement, values)] = tuple(asked)
-        plan = connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars().all()
-
-    assert any("ix_action_refused" in step for step in plan)
-    assert not [step for step in plan if "SubPlan" in step]
+        return list(connection.exec_driver_sql(f"EXPLAIN {statement}", values).scalars())
 
 
 @pytest.mark.parametrize("statement", ["PREPARE one AS SELECT 1", "EXECUTE another"])
